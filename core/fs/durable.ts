@@ -1,0 +1,86 @@
+/** Files that are either whole and durable or not there: temporary name, fsync, rename, fsync of the directory. */
+import { randomBytes } from 'node:crypto';
+import { type FileHandle, mkdir, open, readFile, rename, rm } from 'node:fs/promises';
+import path from 'node:path';
+import { SealiftError } from '../errors.ts';
+
+/** Makes a directory's entries durable. Some file systems (FAT) refuse to open a directory for that; they are let off. */
+export async function fsyncDirectory(directory: string): Promise<void> {
+  let handle: FileHandle | undefined;
+  try {
+    handle = await open(directory, 'r');
+    await handle.sync();
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code;
+    if (code !== 'EINVAL' && code !== 'EISDIR' && code !== 'EPERM' && code !== 'ENOTSUP') throw error;
+  } finally {
+    await handle?.close();
+  }
+}
+
+/** Makes `directory` and its parents, each durable in its parent. */
+export async function makeDirectory(directory: string, mode = 0o755): Promise<void> {
+  const first = await mkdir(directory, { recursive: true, mode });
+  if (first === undefined) return;
+  let current = path.resolve(directory);
+  const top = path.dirname(path.resolve(first));
+  while (current !== top && current !== path.dirname(current)) {
+    current = path.dirname(current);
+    await fsyncDirectory(current);
+  }
+}
+
+/** Name for a temporary file beside `file`; never a valid tag, digest or bundle name. */
+export function temporaryName(file: string): string {
+  return path.join(path.dirname(file), `.${path.basename(file)}~${randomBytes(6).toString('hex')}`);
+}
+
+/** Puts `bytes` at `file`: after a crash at any point the old content is there, or the new, never a mixture. */
+export async function writeFileDurably(file: string, bytes: Uint8Array | string, mode = 0o644): Promise<void> {
+  const temporary = temporaryName(file);
+  try {
+    const handle = await open(temporary, 'wx', mode);
+    try {
+      await handle.writeFile(bytes);
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+    await rename(temporary, file);
+  } catch (error) {
+    await rm(temporary, { force: true });
+    throw error;
+  }
+  await fsyncDirectory(path.dirname(file));
+}
+
+/**
+ * Reads a file of at most `limit` bytes; undefined where there is none.
+ * @throws SealiftError `state-damaged` where it is larger.
+ */
+export async function readFileLimited(file: string, limit: number): Promise<Buffer | undefined> {
+  let handle: FileHandle;
+  try {
+    handle = await open(file, 'r');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw error;
+  }
+  try {
+    const { size } = await handle.stat();
+    if (size > limit) {
+      throw new SealiftError('state-damaged', `file is too large: got ${size} bytes, want at most ${limit}`, {
+        subject: file,
+        got: size,
+        want: limit,
+      });
+    }
+    const bytes = await readFile(handle);
+    if (bytes.length > limit) {
+      throw new SealiftError('state-damaged', `file grew while it was read: want at most ${limit} bytes`, { subject: file });
+    }
+    return bytes;
+  } finally {
+    await handle.close();
+  }
+}

@@ -1,0 +1,78 @@
+/**
+ * Advisory locks between sealift processes. A lock is a file that names its holder, so that a stale one (the
+ * process is gone, or its number belongs to another process now) is recognised and taken over.
+ */
+import { readFile, link, rm, writeFile } from 'node:fs/promises';
+import os from 'node:os';
+import path from 'node:path';
+import { inert, SealiftError } from '../errors.ts';
+import { temporaryName } from './durable.ts';
+
+export interface Holder {
+  readonly host: string;
+  readonly pid: number;
+  /** Start time of the process as the kernel counts it; tells a reused number from the holder. Empty where unknown. */
+  readonly started: string;
+}
+
+export interface Lock {
+  release(): Promise<void>;
+}
+
+/** Start time of a process from /proc; empty where the system has none, undefined where the process is gone. */
+async function startTime(pid: number): Promise<string | undefined> {
+  try {
+    const stat = await readFile(`/proc/${pid}/stat`, 'latin1');
+    // The command name may hold spaces and parentheses; fields are counted from the last one. Start time is field 22.
+    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19] ?? '';
+  } catch {
+    return os.platform() === 'linux' ? undefined : '';
+  }
+}
+
+async function isAlive(holder: Holder): Promise<boolean> {
+  if (holder.host !== os.hostname()) return true; // cannot be known from here
+  const started = await startTime(holder.pid);
+  return started !== undefined && (holder.started === '' || started === '' || holder.started === started);
+}
+
+function parseHolder(text: string): Holder | undefined {
+  const [host, pid, started] = text.trim().split(' ');
+  const number = Number(pid);
+  return host && Number.isSafeInteger(number) && number > 0 ? { host, pid: number, started: started ?? '' } : undefined;
+}
+
+/**
+ * Takes the lock at `file`.
+ * @param pid number of this process
+ * @throws SealiftError `destination-locked` naming the holder, where another live process has it
+ */
+export async function acquireLock(file: string, pid: number): Promise<Lock> {
+  const mine: Holder = { host: os.hostname(), pid, started: (await startTime(pid)) ?? '' };
+  const temporary = temporaryName(file);
+  await writeFile(temporary, `${mine.host} ${mine.pid} ${mine.started}\n`, { flag: 'wx' });
+  try {
+    for (let attempt = 0; attempt < 5; attempt += 1) {
+      try {
+        // link() is atomic and fails where the lock exists; a half-written lock file can never be seen.
+        await link(temporary, file);
+        return { release: () => rm(file, { force: true }) };
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+      }
+      const text = await readFile(file, 'utf8').catch(() => undefined);
+      if (text === undefined) continue;
+      const holder = parseHolder(text);
+      if (holder && (await isAlive(holder))) {
+        throw new SealiftError('destination-locked', `in use by process ${holder.pid} on ${inert(holder.host)}`, {
+          subject: path.dirname(file),
+          hint: `wait for it to end; if there is no such process, remove ${file}`,
+        });
+      }
+      await rm(file, { force: true });
+    }
+  } finally {
+    await rm(temporary, { force: true });
+  }
+  throw new SealiftError('destination-locked', 'the lock is taken again and again by others', { subject: path.dirname(file) });
+}

@@ -1,0 +1,52 @@
+/**
+ * The worker pool, interface version 1: hashing, and moving bytes between files, away from the main thread.
+ * File descriptors are shared by all threads of a process, so only numbers travel.
+ */
+
+export type HashAlgorithm = 'sha256' | 'sha512';
+
+/** Lower-case hex by algorithm, for the algorithms that were asked for. */
+export type Hashes = { readonly [A in HashAlgorithm]?: string };
+
+export interface RangeJob {
+  /** Descriptor and byte offset to read from. */
+  readonly source: { readonly fd: number; readonly offset: number };
+  readonly size: number;
+  /** Where the bytes also go; without it they are only hashed. */
+  readonly target?: { readonly fd: number; readonly offset: number } | undefined;
+  readonly algorithms: readonly HashAlgorithm[];
+  readonly signal?: AbortSignal | undefined;
+  /** Bytes done so far; called a few times a second at most per job. */
+  readonly onProgress?: ((bytes: number) => void) | undefined;
+}
+
+export interface StreamJob {
+  /** Where the bytes also go, in order from this offset; without it they are only hashed. */
+  readonly target?: { readonly fd: number; readonly offset: number } | undefined;
+  readonly algorithms: readonly HashAlgorithm[];
+}
+
+export interface StreamSink {
+  /**
+   * Takes a chunk. The bytes are copied before this returns, so the caller may reuse the buffer. The promise
+   * resolves when more may be written (a bounded number of bytes is in flight), and rejects when writing failed.
+   */
+  write(chunk: Uint8Array): Promise<void>;
+  /** All is written to the target (not yet fsynced); the hashes and the number of bytes. */
+  finish(): Promise<{ readonly hashes: Hashes; readonly bytes: number }>;
+  /** Gives up; safe to call at any time, also after finish. */
+  abort(): void;
+}
+
+export interface WorkerPool {
+  /** Number of threads. */
+  readonly size: number;
+  /**
+   * Reads a range, hashes it and, with a target, writes it there.
+   * @throws SealiftError `bundle-truncated` when the source ends early; file system errors as they come.
+   */
+  range(job: RangeJob): Promise<Hashes>;
+  /** A sink for bytes that come over the main thread, such as a registry's answer. */
+  stream(job: StreamJob): StreamSink;
+  close(): Promise<void>;
+}

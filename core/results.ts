@@ -1,0 +1,187 @@
+/**
+ * Result objects of the workflows, format 1 (docs/json-output.md): what `--json` prints, what the text output
+ * and the TUI show. Plain data, no classes; new fields may be added at any time.
+ */
+import type { CheckName } from './events.ts';
+
+/** The five states an image can be in, and no others. */
+export type Verdict = 'verified' | 'carried' | 'unsigned' | 'invalid' | 'expired';
+
+export interface CheckResult {
+  readonly check: CheckName;
+  readonly status: 'passed' | 'failed' | 'skipped';
+  /** What was found, in words. */
+  readonly detail: string;
+}
+
+export interface RoleSummary {
+  readonly role: string;
+  readonly version: number;
+  readonly expires: string;
+  readonly threshold: number;
+  readonly keys: readonly KeySummary[];
+}
+
+export interface KeySummary {
+  readonly keyId: string;
+  readonly type: string;
+  /** Fingerprint of an OpenPGP primary key; absent for native keys. */
+  readonly fingerprint?: string | undefined;
+  readonly userId?: string | undefined;
+  /** When the certificate ends; absent where it never does. */
+  readonly expires?: string | undefined;
+}
+
+export interface CollectionSummary {
+  readonly id: string;
+  readonly name: string;
+  readonly version: number;
+  readonly created: string;
+  /** Effective expiry: the earliest of all metadata and certificates. */
+  readonly expires: string;
+  /** Hash of the newest root: what to pin. */
+  readonly rootFingerprint: string;
+  readonly rootVersion: number;
+  readonly roles: readonly RoleSummary[];
+}
+
+export interface EvidenceSummary {
+  readonly digest: string;
+  readonly artifactType: string;
+  readonly subject: string;
+  readonly via: string;
+  readonly size: number;
+  /** `carried` until a verifier of its format has judged it. */
+  readonly state: 'carried';
+}
+
+export interface ImageSummary {
+  readonly name: string;
+  readonly digest: string;
+  readonly mediaType: string;
+  readonly platforms: readonly string[];
+  readonly omitted: readonly { readonly digest: string; readonly platform?: string | undefined; readonly reason: string }[];
+  /** Bytes of all distinct blobs of the image, without evidence. */
+  readonly size: number;
+  readonly evidence: readonly EvidenceSummary[];
+  readonly digestMadeHere: boolean;
+}
+
+export interface ImageVerdict extends ImageSummary {
+  readonly verdict: Verdict;
+  /** Why, in words; names the role that answered for the name. */
+  readonly reason: string;
+  /** The role that rules the name. */
+  readonly role: string;
+  readonly admitted: boolean;
+}
+
+/** A check that was weakened by an option, as it goes into the report and the audit log. */
+export interface Weakening {
+  readonly option: string;
+  readonly effect: string;
+}
+
+export interface ExportResult {
+  /** Path of the bundle; `-` for standard output. */
+  readonly output: string;
+  readonly size: number;
+  /** SHA-256 of the whole file, lower-case hex; absent where the output was not written in order. */
+  readonly sha256?: string | undefined;
+  readonly collection: CollectionSummary;
+  readonly images: readonly ImageSummary[];
+  readonly blobs: { readonly count: number; readonly bytes: number };
+  /** Bytes written to the output in this run and, where it went on from an earlier one, bytes already there. */
+  readonly written: { readonly bytes: number; readonly resumedBytes: number };
+  readonly resumed: boolean;
+  readonly weakened: readonly Weakening[];
+}
+
+export interface VerifyResult {
+  readonly bundle: string;
+  readonly size: number;
+  readonly collection: CollectionSummary;
+  readonly checks: readonly CheckResult[];
+  readonly images: readonly ImageVerdict[];
+  /** Names of the collection that were withdrawn. */
+  readonly withdrawn: readonly { readonly name: string; readonly digest: string; readonly reason: string; readonly at: string }[];
+  /** Names known from the last accepted version that are gone without a tombstone; they are kept. */
+  readonly vanished: readonly string[];
+  /** True where blobs were read and hashed too. */
+  readonly deep: boolean;
+  /** No policy is set: stated in every report. */
+  readonly policy: 'none';
+  readonly weakened: readonly Weakening[];
+}
+
+export interface ImportResult extends VerifyResult {
+  readonly store: string;
+  /** Names let in by this run; without those that were in the store with the same digest. */
+  readonly imported: readonly string[];
+  readonly unchanged: readonly string[];
+  /** Names that were taken out of the store because they are withdrawn. */
+  readonly removed: readonly string[];
+  readonly written: { readonly bytes: number; readonly blobs: number; readonly reusedBytes: number };
+  /** Head of the audit log after this run, lower-case hex. */
+  readonly auditHead: string;
+}
+
+export interface InspectResult {
+  readonly kind: 'bundle' | 'store' | 'collection';
+  readonly location: string;
+  readonly collection?: CollectionSummary | undefined;
+  readonly images: readonly ImageSummary[];
+  /** False for a bundle nobody has vouched for yet: inspect shows claims, it does not verify. */
+  readonly verified: boolean;
+}
+
+export interface PinResult {
+  readonly collectionId: string;
+  readonly collectionName: string;
+  readonly fingerprint: string;
+  readonly rootVersion: number;
+  readonly scopes: readonly string[];
+  readonly gate: string;
+  readonly alreadyPinned: boolean;
+}
+
+export interface TrustStatus {
+  readonly gate: string;
+  readonly auditHead: string;
+  readonly collections: readonly {
+    readonly id: string;
+    readonly name: string;
+    readonly pin: string;
+    readonly pinnedAt: string;
+    readonly scopes: readonly string[];
+    readonly rootVersion: number;
+    readonly rootFingerprint: string;
+    /** Absent until the first bundle was accepted. */
+    readonly version?: number | undefined;
+    readonly expires?: string | undefined;
+    readonly expired: boolean;
+    readonly clockFloor?: string | undefined;
+  }[];
+}
+
+export interface StoredImage {
+  readonly name: string;
+  readonly digest: string;
+  readonly mediaType: string;
+  readonly platforms: readonly string[];
+  readonly size: number;
+  readonly evidence: number;
+  readonly collectionId: string;
+  readonly bundleVersion: number;
+  readonly importedAt: string;
+  /** When the trust it was let in on expires. */
+  readonly trustExpires: string;
+}
+
+export interface GarbageResult {
+  readonly store: string;
+  readonly removedBlobs: number;
+  readonly removedBytes: number;
+  readonly keptBlobs: number;
+  readonly dryRun: boolean;
+}

@@ -1,0 +1,66 @@
+/** What the workflows take. The front ends build these; core never reads options from anywhere else. */
+import type { NamedLocation } from './transport/location.ts';
+import type { SourceOptions } from './transport/source.ts';
+
+/** Asks for a passphrase. `purpose` is for people. Resolves to undefined where there is no way to ask. */
+export type PassphraseProvider = (purpose: string) => Promise<string | undefined>;
+
+export interface ExportOptions {
+  readonly collection: string;
+  readonly images: readonly NamedLocation[];
+  /** File path, or a writable for the sequential writer. */
+  readonly output: { readonly kind: 'file'; readonly path: string } | { readonly kind: 'stream'; readonly stream: NodeJS.WritableStream };
+  /** `os/arch[/variant]`; empty for every platform. */
+  readonly platforms: readonly string[];
+  /** Milliseconds from `created` to the expiry of timestamp, snapshot and bundles. */
+  readonly lifetime: number;
+  /** When the bundle says it was made; the run's clock unless given. */
+  readonly created?: Date | undefined;
+  readonly includeEvidence: boolean;
+  /** Writes manifest.json also where it is not the default. */
+  readonly dockerArchive: boolean;
+  /** Replaces a file that is already at the output. */
+  readonly force: boolean;
+  /** Forces the sequential (archiver) or the positional writer; chosen by the output otherwise. */
+  readonly writer?: 'sequential' | 'positional' | undefined;
+  /** Number of blobs in transfer at once. */
+  readonly concurrency: number;
+  readonly source: SourceOptions;
+  readonly passphrase: PassphraseProvider;
+  /** Number of this process, for locks. */
+  readonly pid: number;
+}
+
+export interface TrustOverrides {
+  /** Accept a bundle from more than 48 h in the future, or one that would move the clock that far. */
+  readonly allowClockJump: boolean;
+}
+
+export interface VerifyOptions {
+  /** File path, or a readable for the stream reader. */
+  readonly bundle: { readonly kind: 'file'; readonly path: string } | { readonly kind: 'stream'; readonly stream: NodeJS.ReadableStream };
+  /** Directory of the gate. */
+  readonly gate: string;
+  /** Judges by this root fingerprint instead of a pin of the gate. */
+  readonly fingerprint?: string | undefined;
+  /** Names to look at; empty for all. */
+  readonly names: readonly string[];
+  /** Reads and hashes every blob too. */
+  readonly deep: boolean;
+  readonly overrides: TrustOverrides;
+}
+
+export interface ImportOptions {
+  readonly bundle: VerifyOptions['bundle'];
+  readonly gate: string;
+  readonly store: string;
+  /** Names to let in; empty for all. */
+  readonly only: readonly string[];
+  readonly overrides: TrustOverrides;
+  /** Asked once when everything is decided and before the first layer is read; false stops with `cancelled`. */
+  readonly confirm?: ((result: import('./results.ts').VerifyResult) => Promise<boolean>) | undefined;
+  readonly concurrency: number;
+  readonly pid: number;
+  /** Who runs this, for the audit log. */
+  readonly actor: string;
+}

@@ -2,22 +2,61 @@
  * Scopes: which names a pinned collection may speak about. A scope is `*`, a name prefix that ends in `/`, or one
  * repository without tag (`docker.io/library/alpine`).
  */
+import { inert, SealiftError } from '../errors.ts';
+
+/** All names. */
+export const EVERYTHING = '*';
+
+const COMPONENT = '[a-z0-9]+(?:(?:\\.|_|__|-+)[a-z0-9]+)*';
+// A host is told from a path by a dot, a port or being `localhost`, as in image references.
+const DOMAIN =
+  '(?:localhost|(?=[^/]*[.:])[a-zA-Z0-9](?:[a-zA-Z0-9.-]*[a-zA-Z0-9])?|localhost(?=:))(?::[0-9]{1,5})?';
+const SCOPE = new RegExp(`^${DOMAIN}(?:/${COMPONENT})*/?$`);
+
+/**
+ * A scope as it is kept.
+ * @throws SealiftError `invalid-argument`
+ */
+export function parseScope(text: string): string {
+  if (text === EVERYTHING) return text;
+  if (text.length > 255 || !SCOPE.test(text) || !text.includes('/')) {
+    throw new SealiftError('invalid-argument', `malformed scope ${inert(text)}`, {
+      subject: inert(text),
+      want: 'host/prefix/ or host/repository or *',
+      hint: 'a scope begins with the host: docker.io/acme/ for all of acme, docker.io/library/alpine for one repository',
+    });
+  }
+  return text;
+}
+
+/** Scopes checked, sorted, each once; none means everything. @throws SealiftError `invalid-argument` */
+export function normaliseScopes(scopes: readonly string[]): readonly string[] {
+  const all = scopes.length === 0 ? [EVERYTHING] : scopes.map(parseScope);
+  return [...new Set(all)].sort();
+}
+
+/** Whether any name can be in both scopes. */
+export function scopesOverlap(a: string, b: string): boolean {
+  if (a === EVERYTHING || b === EVERYTHING) return true;
+  if (a.endsWith('/') && b.endsWith('/')) return a.startsWith(b) || b.startsWith(a);
+  return scopeCovers(a, b) || scopeCovers(b, a);
+}
 
 /** Whether any of `scopes` covers the full image name `name` (`docker.io/library/alpine:3.20`, or with `@sha256:…`). */
 export function nameInScope(name: string, scopes: readonly string[]): boolean {
-  return scopes.some((scope) => scopeCovers(scope, repositoryOf(name)));
+  const repository = repositoryOf(name);
+  return scopes.some((scope) => scopeCovers(scope, repository));
 }
 
 /** The repository part of a full image name. A colon or at sign behind the last slash begins the tag or digest. */
 export function repositoryOf(name: string): string {
   const at = name.indexOf('@');
   const untagged = at === -1 ? name : name.slice(0, at);
-  const slash = untagged.lastIndexOf('/');
-  const colon = untagged.indexOf(':', slash + 1);
+  const colon = untagged.indexOf(':', untagged.lastIndexOf('/') + 1);
   return colon === -1 ? untagged : untagged.slice(0, colon);
 }
 
 function scopeCovers(scope: string, repository: string): boolean {
-  if (scope === '*') return true;
+  if (scope === EVERYTHING) return true;
   return scope.endsWith('/') ? repository.startsWith(scope) : repository === scope;
 }

@@ -1,13 +1,286 @@
+/** A repository in a registry (OCI distribution specification 1.1), read only. */
 import type { Context } from '../../context.ts';
-import { SealiftError } from '../../errors.ts';
+import { inert, isSealiftError, SealiftError } from '../../errors.ts';
+import { asArray, asObject, parseJson } from '../../json/strict.ts';
+import { type Descriptor, parseDescriptor } from '../../oci/descriptor.ts';
+import { type Digest, digestAlgorithm, digestHex, digestOf, isDigest } from '../../oci/digest.ts';
+import { parseManifest } from '../../oci/manifest.ts';
 import type { Reference } from '../../oci/reference.ts';
-import type { Source, SourceOptions } from '../source.ts';
+import type { Referrers, Source, SourceManifest, SourceOptions } from '../source.ts';
+import { ask, type Repository } from './authorization.ts';
+import { readBlob } from './blob.ts';
+import { showUrl } from './failures.ts';
+import { type Answer, discardBody, readAll, refuseEncoding, statusFailure } from './request.ts';
+import { retrying } from './retry.ts';
+import { type Session, takeSession } from './session.ts';
 
-/** A repository in a registry. */
-export function openRegistrySource(
-  _reference: Reference,
-  _options: SourceOptions,
-  _context: Context,
-): Source {
-  throw new SealiftError('internal', 'the registry source is not there yet');
+const OCI_INDEX = 'application/vnd.oci.image.index.v1+json';
+const MANIFEST_TYPES = [
+  'application/vnd.oci.image.manifest.v1+json',
+  OCI_INDEX,
+  'application/vnd.docker.distribution.manifest.v2+json',
+  'application/vnd.docker.distribution.manifest.list.v2+json',
+].join(', ');
+
+const TAG = /^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$/;
+const MEDIA_TYPE = /^[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}\/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}$/;
+const MAX_REFERRERS_PAGES = 100;
+/** Statuses by which registries without the referrers API say so; only 404 is in the specification. */
+const NO_REFERRERS_API = new Set([400, 404, 405, 406, 501]);
+
+/** Docker Hub's images are named docker.io and served by another host. */
+const HUB = 'docker.io';
+const HUB_HOST = 'registry-1.docker.io';
+
+/**
+ * A repository in a registry. Connects at the first question.
+ * @throws SealiftError `invalid-argument` where the CA file is unreadable (at the first connection)
+ */
+export function openRegistrySource(reference: Reference, options: SourceOptions, context: Context): Source {
+  const host = reference.domain === HUB ? HUB_HOST : reference.domain;
+  const repository: Repository = {
+    credentialsHost: reference.domain,
+    base: new URL(`${options.plainHttp ? 'http' : 'https'}://${host}/v2/${reference.path}/`),
+    path: reference.path,
+  };
+  const session = takeSession(options);
+  const registry = { session, repository, context };
+  let isOpen = true;
+  return {
+    location: inert(`docker://${reference.domain}/${reference.path}`),
+    manifest: (wanted) => fetchManifest(registry, wanted),
+    blob: async (blob) => {
+      if (!Number.isSafeInteger(blob.size) || blob.size < 0 || blob.size > context.limits.blob) {
+        throw new SealiftError(
+          'source-too-large',
+          `blob is too large: got ${blob.size} bytes, want at most ${context.limits.blob}`,
+          {
+            subject: blob.digest,
+            got: blob.size,
+            want: context.limits.blob,
+          },
+        );
+      }
+      return readBlob(session, repository, blob, context);
+    },
+    referrers: (subject) => fetchReferrers(registry, subject),
+    close: async () => {
+      if (isOpen) session.release();
+      isOpen = false;
+    },
+  };
+}
+
+interface Registry {
+  readonly session: Session;
+  readonly repository: Repository;
+  readonly context: Context;
+}
+
+async function fetchManifest(registry: Registry, wanted: string): Promise<SourceManifest> {
+  const { session, repository, context } = registry;
+  if (!isDigest(wanted) && !TAG.test(wanted)) {
+    throw new SealiftError('invalid-reference', `not a tag or digest: got ${inert(wanted)}`, {
+      subject: inert(wanted),
+    });
+  }
+  const url = new URL(`manifests/${wanted}`, repository.base);
+  return retrying(
+    async () => {
+      const answer = await ask(session, repository, { url, headers: { Accept: MANIFEST_TYPES } }, context);
+      if (answer.status !== 200) throw await statusFailure(answer, session, context, `no manifest ${wanted}`);
+      refuseEncoding(answer);
+      const bytes = await readAll(answer, context.limits.manifest, session);
+      return { bytes, mediaType: mediaTypeOf(answer), digest: checkDigest(answer, bytes, wanted) };
+    },
+    session.options,
+    context,
+  );
+}
+
+/** The digest of `bytes`, which has to be the one asked for and the one the registry names. */
+function checkDigest(answer: Answer, bytes: Uint8Array, wanted: string): Digest {
+  const digest = digestOf(bytes, isDigest(wanted) ? digestAlgorithm(wanted) : 'sha256');
+  const named = answer.headers['docker-content-digest'];
+  const mismatch = (got: string, want: string, who: string) =>
+    new SealiftError('digest-mismatch', `manifest is not the one ${who}: got ${got}, want ${want}`, {
+      subject: showUrl(answer.url),
+      got,
+      want,
+    });
+  if (isDigest(wanted) && digest !== wanted) throw mismatch(digest, wanted, 'asked for');
+  if (typeof named === 'string') {
+    if (!isDigest(named)) throw mismatch(inert(named, 140), digest, 'the registry names');
+    const same = digestOf(bytes, digestAlgorithm(named));
+    if (same !== named) throw mismatch(same, named, 'the registry names');
+  }
+  return digest;
+}
+
+/** Content-Type without parameters; empty where there is none. */
+function mediaTypeOf(answer: Answer): string {
+  const type = (answer.headers['content-type'] ?? '').split(';', 1)[0]?.trim() ?? '';
+  if (type === '' || MEDIA_TYPE.test(type)) return type;
+  throw new SealiftError('source-protocol', 'Content-Type is no media type', {
+    subject: showUrl(answer.url),
+    got: inert(type),
+  });
+}
+
+async function fetchReferrers(registry: Registry, subject: Digest): Promise<Referrers> {
+  const fromApi = await askReferrersApi(registry, subject);
+  const fromTag = await readFallbackTag(registry, subject);
+  const byDigest = new Map<Digest, Descriptor>();
+  for (const descriptor of [...(fromApi ?? []), ...fromTag]) {
+    if (!byDigest.has(descriptor.digest)) byDigest.set(descriptor.digest, descriptor);
+  }
+  byDigest.delete(subject);
+  return { descriptors: [...byDigest.values()], via: fromApi ? 'referrers-api' : 'referrers-tag' };
+}
+
+/** Descriptors of all pages (distribution specification, "Listing Referrers"); undefined where there is no such API. */
+async function askReferrersApi(registry: Registry, subject: Digest): Promise<Descriptor[] | undefined> {
+  const { repository, context } = registry;
+  const descriptors: Descriptor[] = [];
+  const seen = new Set<string>();
+  let url: URL | undefined = new URL(`referrers/${subject}`, repository.base);
+  while (url !== undefined) {
+    if (seen.has(url.href) || seen.size >= MAX_REFERRERS_PAGES) {
+      throw new SealiftError(
+        'source-protocol',
+        `list of referrers does not end, want at most ${MAX_REFERRERS_PAGES} different pages`,
+        {
+          subject: showUrl(url),
+          want: MAX_REFERRERS_PAGES,
+        },
+      );
+    }
+    seen.add(url.href);
+    const page = await fetchReferrersPage(registry, url, seen.size === 1);
+    if (page === undefined) return undefined;
+    descriptors.push(...page.descriptors);
+    if (descriptors.length > context.limits.manifestsPerImage) {
+      throw new SealiftError(
+        'source-too-large',
+        `too many referrers: got ${descriptors.length}, want at most ${context.limits.manifestsPerImage}`,
+        {
+          subject,
+          got: descriptors.length,
+          want: context.limits.manifestsPerImage,
+        },
+      );
+    }
+    url = page.next;
+  }
+  return descriptors;
+}
+
+async function fetchReferrersPage(
+  registry: Registry,
+  url: URL,
+  isFirst: boolean,
+): Promise<{ descriptors: Descriptor[]; next: URL | undefined } | undefined> {
+  const { session, repository, context } = registry;
+  return retrying(
+    async () => {
+      const answer = await ask(session, repository, { url, headers: { Accept: OCI_INDEX } }, context);
+      const missing = async (why: string): Promise<undefined> => {
+        await discardBody(answer);
+        context.emit({
+          type: 'notice',
+          level: 'info',
+          code: 'referrers-unsupported',
+          message: `${showUrl(url)}: ${why}; looking for the tag of the same purpose instead`,
+        });
+        return undefined;
+      };
+      if (isFirst && answer.status === 404) {
+        await discardBody(answer);
+        return undefined;
+      }
+      if (isFirst && NO_REFERRERS_API.has(answer.status)) return missing(`status ${answer.status}`);
+      if (answer.status !== 200) throw await statusFailure(answer, session, context, 'no list of referrers');
+      const type = mediaTypeOf(answer);
+      // Some servers answer every path with a page of theirs.
+      if (isFirst && type !== OCI_INDEX)
+        return missing(`answer is of type ${inert(type)}, want ${OCI_INDEX}`);
+      refuseEncoding(answer);
+      const bytes = await readAll(answer, context.limits.registryDocument, session);
+      return { descriptors: parseReferrers(bytes, url, context), next: nextPage(answer, url) };
+    },
+    session.options,
+    context,
+  );
+}
+
+function parseReferrers(bytes: Uint8Array, url: URL, context: Context): Descriptor[] {
+  const what = showUrl(url);
+  const document = asObject(
+    parseJson(bytes, { what, maxBytes: context.limits.registryDocument, maxDepth: context.limits.jsonDepth }),
+    'referrers',
+    'manifest-invalid',
+  );
+  // Registries in Go write null for an empty list.
+  const manifests = document['manifests'] ?? [];
+  return asArray(manifests, 'manifests', 'manifest-invalid').map((value, i) =>
+    parseDescriptor(value, `manifests[${i}]`),
+  );
+}
+
+/** The `next` of a Link field (RFC 8288), which has to lead to the same registry. */
+function nextPage(answer: Answer, url: URL): URL | undefined {
+  for (const field of answer.field('link')) {
+    for (const match of field.slice(0, 16_384).matchAll(/<([^>]*)>((?:\s*;\s*[^,;"]+(?:"[^"]*")?)*)/g)) {
+      if (!/;\s*rel\s*=\s*(?:"next"|next)(?:\s*(?:;|$))/i.test(match[2] ?? '')) continue;
+      const target = match[1] ?? '';
+      const next = URL.canParse(target, url.href) ? new URL(target, url) : undefined;
+      if (next?.origin !== url.origin || next.username !== '' || next.password !== '') {
+        throw new SealiftError('source-protocol', 'the next page of referrers is not in the same registry', {
+          subject: showUrl(url),
+          got: next === undefined ? 'no URL' : inert(next.origin),
+          want: url.origin,
+        });
+      }
+      next.hash = '';
+      return next;
+    }
+  }
+  return undefined;
+}
+
+/** `ALG-HEX`, cut as the distribution specification says ("Referrers Tag Schema"). */
+function fallbackTag(subject: Digest): string {
+  return `${digestAlgorithm(subject)}-${digestHex(subject).slice(0, 64)}`;
+}
+
+async function readFallbackTag(registry: Registry, subject: Digest): Promise<readonly Descriptor[]> {
+  const { context, repository } = registry;
+  const tag = fallbackTag(subject);
+  const ignore = (why: string): readonly Descriptor[] => {
+    context.emit({
+      type: 'notice',
+      level: 'warning',
+      code: 'referrers-tag-ignored',
+      message: `${showUrl(new URL(`manifests/${tag}`, repository.base))}: ${why}; evidence it lists is not taken`,
+    });
+    return [];
+  };
+  let answer: SourceManifest;
+  try {
+    answer = await fetchManifest(registry, tag);
+  } catch (error) {
+    if (isSealiftError(error) && error.code === 'source-not-found') return [];
+    throw error;
+  }
+  try {
+    const manifest = parseManifest(answer.bytes, {
+      ...(answer.mediaType === '' ? {} : { mediaType: answer.mediaType }),
+      digest: answer.digest,
+      limits: context.limits,
+    });
+    return manifest.kind === 'index' ? manifest.manifests : ignore('it is no index');
+  } catch (error) {
+    if (isSealiftError(error)) return ignore(inert(error.message));
+    throw error;
+  }
 }

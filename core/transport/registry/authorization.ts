@@ -1,0 +1,282 @@
+/**
+ * Who asks: anonymous, Basic (RFC 7617), or Bearer with a token server (distribution specification, "Token
+ * Authentication" and "OAuth2"). Credentials go to the registry and to the realm it names, nowhere else.
+ */
+import { performance } from 'node:perf_hooks';
+import type { Context } from '../../context.ts';
+import { inert, SealiftError } from '../../errors.ts';
+import { asInteger, asObject, asString, parseJson } from '../../json/strict.ts';
+import type { Credentials } from '../source.ts';
+import { type Challenge, parseChallenges } from './challenge.ts';
+import { showUrl } from './failures.ts';
+import {
+  type Answer,
+  discardBody,
+  type Question,
+  readAll,
+  refuseEncoding,
+  send,
+  statusFailure,
+} from './request.ts';
+import { Transient } from './retry.ts';
+import type { Session } from './session.ts';
+
+/** What is known about access to one repository; shared by all who read from it. */
+export interface RepositoryAccess {
+  scheme?: 'basic' | 'bearer';
+  /** Value of the Authorization field, and when it ends by the monotonic clock. */
+  current?: { readonly value: string; readonly until: number };
+  bearer?: { readonly realm: URL; readonly service: string | undefined };
+  /** A renewal under way, so that many requests ask for one token. */
+  renewal?: Promise<void> | undefined;
+}
+
+export interface Repository {
+  /** `HOST[:PORT]` that credentials are filed under. */
+  readonly credentialsHost: string;
+  readonly base: URL;
+  readonly path: string;
+}
+
+const TOKEN_DOCUMENT_BYTES = 256 * 1024;
+const MAX_TOKEN_LENGTH = 24 * 1024;
+/** Where the server does not say (distribution specification). */
+const DEFAULT_LIFETIME_SECONDS = 60;
+const LONGEST_LIFETIME_SECONDS = 24 * 3600;
+/** A token that ends sooner than this is renewed first. */
+const MARGIN_MS = 5_000;
+
+/**
+ * Asks a registry, with whatever authorization it wants. One 401 is answered with fresh credentials.
+ * @throws SealiftError `source-unauthorized`, and as `send()`
+ * @throws Transient for statuses that may be gone next time
+ */
+export async function ask(
+  session: Session,
+  repository: Repository,
+  question: Omit<Question, 'authorization' | 'form'>,
+  context: Context,
+): Promise<Answer> {
+  const access = accessTo(session, repository);
+  if (access.renewal !== undefined) await access.renewal;
+  if (access.scheme === 'bearer' && access.current && access.current.until - MARGIN_MS < performance.now()) {
+    await renew(session, repository, access, access.current.value, context);
+  }
+  for (let isFresh = false; ; isFresh = true) {
+    const authorization = question.url.origin === repository.base.origin ? access.current?.value : undefined;
+    const answer = await send(session, { ...question, authorization }, context);
+    if (answer.status !== 401) return answer;
+    if (isFresh || answer.url.origin !== repository.base.origin) {
+      throw await statusFailure(answer, session, context, 'not authorized');
+    }
+    await adoptChallenge(answer, access, session, context);
+    await renew(session, repository, access, authorization, context);
+  }
+}
+
+function accessTo(session: Session, repository: Repository): RepositoryAccess {
+  const key = `${repository.base.origin} ${repository.path}`;
+  let access = session.access.get(key);
+  if (!access) {
+    access = {};
+    session.access.set(key, access);
+  }
+  return access;
+}
+
+/** Takes the strongest challenge sealift knows. @throws SealiftError `source-unauthorized`, `source-protocol` */
+async function adoptChallenge(
+  answer: Answer,
+  access: RepositoryAccess,
+  session: Session,
+  context: Context,
+): Promise<void> {
+  const challenges = parseChallenges(answer.field('www-authenticate'));
+  const bearer = challenges.find(
+    (challenge) => challenge.scheme === 'bearer' && challenge.parameters.has('realm'),
+  );
+  if (bearer) {
+    await discardBody(answer);
+    access.bearer = { realm: readRealm(bearer, answer.url), service: bearer.parameters.get('service') };
+    access.scheme = 'bearer';
+    return;
+  }
+  if (challenges.some((challenge) => challenge.scheme === 'basic')) {
+    await discardBody(answer);
+    access.scheme = 'basic';
+    return;
+  }
+  const names = challenges.map((challenge) => inert(challenge.scheme, 30)).join(', ');
+  throw await statusFailure(
+    answer,
+    session,
+    context,
+    `not authorized, and asked for ${names === '' ? 'no scheme at all' : names}, want Basic or Bearer`,
+  );
+}
+
+function readRealm(challenge: Challenge, registry: URL): URL {
+  const text = challenge.parameters.get('realm') ?? '';
+  const refuse = (message: string) =>
+    new SealiftError('source-protocol', `the token server named by the registry cannot be used: ${message}`, {
+      subject: showUrl(registry),
+    });
+  if (text.length > 2048 || !URL.canParse(text)) throw refuse('its address is no URL');
+  const realm = new URL(text);
+  if (realm.protocol !== 'https:' && realm.protocol !== 'http:')
+    throw refuse('its address is neither https nor http');
+  if (registry.protocol === 'https:' && realm.protocol !== 'https:')
+    throw refuse('it speaks http, and the registry https');
+  if (realm.username !== '' || realm.password !== '') throw refuse('its address holds credentials');
+  realm.hash = '';
+  return realm;
+}
+
+/**
+ * Makes `access.current` another value than `used`.
+ * @throws SealiftError `source-unauthorized` where there is nothing to offer
+ */
+async function renew(
+  session: Session,
+  repository: Repository,
+  access: RepositoryAccess,
+  used: string | undefined,
+  context: Context,
+): Promise<void> {
+  if (access.renewal === undefined) {
+    // Another request has renewed it since this one was sent.
+    if (access.current !== undefined && access.current.value !== used) return;
+    access.renewal = obtain(session, repository, access, context).finally(() => {
+      access.renewal = undefined;
+    });
+  }
+  await access.renewal;
+}
+
+async function obtain(
+  session: Session,
+  repository: Repository,
+  access: RepositoryAccess,
+  context: Context,
+): Promise<void> {
+  delete access.current;
+  const credentials = await session.options.credentials(repository.credentialsHost, repository.path);
+  if (credentials)
+    session.addSecret('identityToken' in credentials ? credentials.identityToken : credentials.password);
+  if (access.scheme === 'bearer') {
+    access.current = await fetchToken(session, repository, access, credentials, context);
+    return;
+  }
+  if (!credentials || 'identityToken' in credentials) {
+    throw new SealiftError('source-unauthorized', 'the registry wants a user name and a password, got none', {
+      subject: showUrl(repository.base),
+      want: 'credentials',
+      hint: `log in with docker login ${inert(repository.credentialsHost)} or podman login ${inert(repository.credentialsHost)}, or give --authfile`,
+    });
+  }
+  access.current = { value: basic(session, credentials), until: Number.POSITIVE_INFINITY };
+}
+
+function basic(
+  session: Session,
+  credentials: { readonly username: string; readonly password: string },
+): string {
+  const encoded = Buffer.from(`${credentials.username}:${credentials.password}`).toString('base64');
+  session.addSecret(encoded);
+  return `Basic ${encoded}`;
+}
+
+async function fetchToken(
+  session: Session,
+  repository: Repository,
+  access: RepositoryAccess,
+  credentials: Credentials | undefined,
+  context: Context,
+): Promise<{ value: string; until: number }> {
+  if (!access.bearer) throw new SealiftError('internal', 'no token server is known');
+  const { realm, service } = access.bearer;
+  const scope = `repository:${repository.path}:pull`;
+  const url = new URL(realm);
+  let question: Question;
+  if (credentials && 'identityToken' in credentials) {
+    const form = new URLSearchParams({
+      grant_type: 'refresh_token',
+      refresh_token: credentials.identityToken,
+      client_id: 'sealift',
+      scope,
+    });
+    if (service !== undefined) form.set('service', service);
+    question = { url, headers: { Accept: 'application/json' }, form };
+  } else {
+    if (service !== undefined) url.searchParams.set('service', service);
+    url.searchParams.set('scope', scope);
+    question = {
+      url,
+      headers: { Accept: 'application/json' },
+      authorization: credentials ? basic(session, credentials) : undefined,
+    };
+  }
+  const started = performance.now();
+  const answer = await send(session, question, context);
+  if (answer.status !== 200) {
+    const failure = await statusFailure(answer, session, context, 'the token server gave no token');
+    if (failure instanceof Transient || failure.code === 'source-unauthorized') throw failure;
+    if (answer.status !== 400) throw failure;
+    throw new SealiftError('source-unauthorized', failure.message, {
+      subject: failure.subject,
+      got: failure.got,
+    });
+  }
+  refuseEncoding(answer);
+  return readToken(
+    await readAll(answer, TOKEN_DOCUMENT_BYTES, session),
+    answer.url,
+    started,
+    session,
+    context,
+  );
+}
+
+function readToken(
+  bytes: Uint8Array,
+  url: URL,
+  started: number,
+  session: Session,
+  context: Context,
+): { value: string; until: number } {
+  const subject = showUrl(url);
+  const refuse = (message: string, cause?: unknown) =>
+    new SealiftError('source-protocol', `the token server's answer cannot be used: ${message}`, {
+      subject,
+      cause,
+    });
+  try {
+    const document = asObject(
+      parseJson(bytes, { what: 'token', maxBytes: TOKEN_DOCUMENT_BYTES, maxDepth: context.limits.jsonDepth }),
+      'token',
+      'source-protocol',
+    );
+    const token =
+      document['token'] === undefined || document['token'] === ''
+        ? document['access_token']
+        : document['token'];
+    // Only what RFC 6750 calls b64token, and no word of it in a message.
+    if (typeof token !== 'string' || token.length > MAX_TOKEN_LENGTH || !/^[\x21-\x7e]+$/.test(token)) {
+      throw refuse('want a token of printable characters');
+    }
+    session.addSecret(token);
+    const expiresIn = document['expires_in'];
+    const seconds =
+      expiresIn === undefined || expiresIn === null || expiresIn === 0
+        ? DEFAULT_LIFETIME_SECONDS
+        : asInteger(expiresIn, 'expires_in', 'source-protocol');
+    if (document['token_type'] !== undefined)
+      asString(document['token_type'], 'token_type', 'source-protocol');
+    return { value: `Bearer ${token}`, until: started + Math.min(seconds, LONGEST_LIFETIME_SECONDS) * 1000 };
+  } catch (error) {
+    if (error instanceof SealiftError && error.subject === subject) throw error;
+    // The reader quotes what it stumbles over, and that may be the token.
+    const code = error instanceof SealiftError ? error.code : 'json-invalid';
+    throw refuse(`it is not the JSON that was wanted (${code})`);
+  }
+}

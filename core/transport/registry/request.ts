@@ -1,0 +1,358 @@
+/** One request, with its redirects: what comes back is an answer of any status, or a failure. */
+import http from 'node:http';
+import https from 'node:https';
+import type { Context } from '../../context.ts';
+import { inert, SealiftError } from '../../errors.ts';
+import { connectionFailure, Stall, showUrl } from './failures.ts';
+import { parseRetryAfter, Transient } from './retry.ts';
+import type { Session } from './session.ts';
+
+export interface Answer {
+  readonly status: number;
+  readonly headers: http.IncomingHttpHeaders;
+  /** All fields of that name. */
+  field(name: string): readonly string[];
+  /** Where it came from in the end. */
+  readonly url: URL;
+  /**
+   * The body, once. Ending early drops the connection.
+   * @throws Transient, SealiftError as connectionFailure says
+   */
+  body(): AsyncIterable<Uint8Array>;
+  /** Drops the connection, unless the body was read. */
+  discard(): void;
+}
+
+export interface Question {
+  readonly url: URL;
+  readonly headers: Readonly<Record<string, string>>;
+  /** Goes to the origin of `url` and nowhere else. */
+  readonly authorization?: string | undefined;
+  /** Makes it a POST; such a request follows no redirect. */
+  readonly form?: URLSearchParams | undefined;
+}
+
+const MAX_REDIRECTS = 5;
+const MAX_HEADER_BYTES = 32 * 1024;
+/** Of a body nobody wants: read so that the connection can be used again. */
+const MAX_DISCARDED_BYTES = 64 * 1024;
+const MAX_LOCATION_LENGTH = 16 * 1024;
+
+/**
+ * Sends a request and follows its redirects: at most 5, none twice, none from https to http. The Authorization
+ * header ends with the first redirect to another host, port or scheme and does not come back.
+ * @throws SealiftError `source-protocol`, `source-tls`, `source-unreachable`, `cancelled`
+ * @throws Transient
+ */
+export async function send(session: Session, question: Question, context: Context): Promise<Answer> {
+  let { url, authorization } = question;
+  const seen = new Set([url.href]);
+  for (;;) {
+    const answer = await sendOnce(session, { ...question, url, authorization }, context);
+    if (![301, 302, 303, 307, 308].includes(answer.status)) return answer;
+    const location = answer.headers.location;
+    await discardBody(answer);
+    const subject = showUrl(url);
+    const refuse = (message: string, got?: string) =>
+      new SealiftError('source-protocol', message, {
+        subject,
+        got: got === undefined ? undefined : inert(got),
+      });
+    if (question.form !== undefined)
+      throw refuse(`answered a POST with a redirect (status ${answer.status})`);
+    if (
+      location === undefined ||
+      location.length > MAX_LOCATION_LENGTH ||
+      !URL.canParse(location, url.href)
+    ) {
+      throw refuse(`redirect without a usable target (status ${answer.status})`);
+    }
+    const target = new URL(location, url);
+    target.hash = '';
+    if (target.protocol !== 'https:' && target.protocol !== 'http:')
+      throw refuse('redirect to another protocol', target.protocol);
+    if (target.username !== '' || target.password !== '')
+      throw refuse('redirect to a URL with credentials', target.host);
+    if (url.protocol === 'https:' && target.protocol === 'http:') {
+      throw refuse(`redirect from https to http, to ${showUrl(target)}`, showUrl(target));
+    }
+    if (seen.has(target.href))
+      throw refuse(`redirects go in a circle, to ${showUrl(target)}`, showUrl(target));
+    if (seen.size > MAX_REDIRECTS) throw refuse(`too many redirects, want at most ${MAX_REDIRECTS}`);
+    seen.add(target.href);
+    if (target.origin !== url.origin) authorization = undefined;
+    url = target;
+  }
+}
+
+async function sendOnce(session: Session, question: Question, context: Context): Promise<Answer> {
+  const { url } = question;
+  let release: (() => void) | undefined;
+  try {
+    release = await session.limiterFor(url).acquire(context.signal);
+    const message = await exchange(session, question, context.signal, true);
+    return createAnswer(message, url, session, context.signal, release);
+  } catch (error) {
+    release?.();
+    throw connectionFailure(error, url, context.signal);
+  }
+}
+
+/** @param mayRepeat once more at once, where a kept connection turns out to be closed by the other side */
+function exchange(
+  session: Session,
+  question: Question,
+  signal: AbortSignal,
+  mayRepeat: boolean,
+): Promise<http.IncomingMessage> {
+  const { url, form } = question;
+  const headers: Record<string, string> = {
+    'User-Agent': 'sealift',
+    'Accept-Encoding': 'identity',
+    ...question.headers,
+  };
+  if (question.authorization !== undefined) headers['Authorization'] = question.authorization;
+  const payload = form === undefined ? undefined : Buffer.from(form.toString());
+  if (payload) {
+    headers['Content-Type'] = 'application/x-www-form-urlencoded';
+    headers['Content-Length'] = String(payload.length);
+  }
+  return new Promise((resolve, reject) => {
+    const agent = session.agentFor(url);
+    const request = (url.protocol === 'https:' ? https : http).request(url, {
+      agent,
+      headers,
+      method: payload ? 'POST' : 'GET',
+      signal,
+      maxHeaderSize: MAX_HEADER_BYTES,
+    });
+    const { timeoutMs } = session.options;
+    const timer = setTimeout(() => request.destroy(new Stall(`no answer within ${timeoutMs} ms`)), timeoutMs);
+    request.once('socket', (socket) => {
+      timer.refresh();
+      socket.once(url.protocol === 'https:' ? 'secureConnect' : 'connect', () => timer.refresh());
+    });
+    request.on('error', (error: NodeJS.ErrnoException) => {
+      clearTimeout(timer);
+      const wasClosed = request.reusedSocket && (error.code === 'ECONNRESET' || error.code === 'EPIPE');
+      if (mayRepeat && wasClosed && !signal.aborted)
+        exchange(session, question, signal, false).then(resolve, reject);
+      else reject(error);
+    });
+    request.once('response', (message) => {
+      clearTimeout(timer);
+      // An error without a listener would end the process; readers of the body get it from the body.
+      message.on('error', () => {});
+      resolve(message);
+    });
+    request.end(payload);
+  });
+}
+
+function createAnswer(
+  message: http.IncomingMessage,
+  url: URL,
+  session: Session,
+  signal: AbortSignal,
+  release: () => void,
+): Answer {
+  if (message.destroyed || message.closed) release();
+  else message.once('close', release);
+  return {
+    status: message.statusCode ?? 0,
+    headers: message.headers,
+    field: (name) => message.headersDistinct[name] ?? [],
+    url,
+    body: () => readBody(message, url, session.options.timeoutMs, signal),
+    discard() {
+      if (!message.readableEnded) message.destroy();
+    },
+  };
+}
+
+async function* readBody(
+  message: http.IncomingMessage,
+  url: URL,
+  timeoutMs: number,
+  signal: AbortSignal,
+): AsyncGenerator<Uint8Array, void, undefined> {
+  // Only waiting for the other side counts, not a consumer that takes its time.
+  let waiting = false;
+  const timer = setTimeout(() => {
+    if (waiting) message.destroy(new Stall(`no byte within ${timeoutMs} ms`));
+  }, timeoutMs);
+  let received = 0;
+  try {
+    const iterator = message[Symbol.asyncIterator]() as AsyncIterator<Uint8Array>;
+    try {
+      for (;;) {
+        waiting = true;
+        timer.refresh();
+        const next = await iterator.next();
+        waiting = false;
+        if (next.done === true) return;
+        received += next.value.length;
+        yield next.value;
+      }
+    } finally {
+      await iterator.return?.();
+    }
+  } catch (error) {
+    throw connectionFailure(error, url, signal, `after ${received} bytes`);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/**
+ * A whole body of at most `limit` bytes.
+ * @throws SealiftError `source-too-large`; otherwise as `Answer.body()`
+ */
+export async function readAll(answer: Answer, limit: number, session: Session): Promise<Buffer> {
+  const subject = showUrl(answer.url);
+  const tooLarge = (got: string | number) =>
+    new SealiftError('source-too-large', `answer is too large: got ${got} bytes, want at most ${limit}`, {
+      subject,
+      got,
+      want: limit,
+    });
+  const announced = contentLength(answer);
+  if (announced !== undefined && announced > limit) {
+    answer.discard();
+    throw tooLarge(announced);
+  }
+  // A server that drips would never be silent for long enough; documents are small, so they have an end.
+  const longest = session.options.timeoutMs * 10;
+  let late = false;
+  const timer = setTimeout(() => {
+    late = true;
+    answer.discard();
+  }, longest);
+  try {
+    const chunks: Uint8Array[] = [];
+    let length = 0;
+    for await (const chunk of answer.body()) {
+      length += chunk.length;
+      if (length > limit) throw tooLarge(`more than ${limit}`);
+      chunks.push(chunk);
+    }
+    return Buffer.concat(chunks, length);
+  } catch (error) {
+    if (!late) throw error;
+    throw new Transient(
+      new SealiftError('source-unreachable', `answer did not end within ${longest} ms`, { subject }),
+    );
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** Reads the beginning of a body nobody waits for; failures do not matter. */
+export async function discardBody(answer: Answer): Promise<Buffer> {
+  const chunks: Uint8Array[] = [];
+  let length = 0;
+  try {
+    for await (const chunk of answer.body()) {
+      chunks.push(chunk);
+      length += chunk.length;
+      if (length >= MAX_DISCARDED_BYTES) break;
+    }
+  } catch (error) {
+    if (error instanceof SealiftError && error.code === 'cancelled') throw error;
+  }
+  return Buffer.concat(chunks).subarray(0, MAX_DISCARDED_BYTES);
+}
+
+/** @throws SealiftError `source-protocol` where the field is no number */
+export function contentLength(answer: Answer): number | undefined {
+  const text = answer.headers['content-length'];
+  if (text === undefined) return undefined;
+  const length = /^\d{1,16}$/.test(text) ? Number(text) : Number.NaN;
+  if (!Number.isSafeInteger(length)) {
+    answer.discard();
+    throw new SealiftError('source-protocol', 'Content-Length is no number', {
+      subject: showUrl(answer.url),
+      got: inert(text),
+    });
+  }
+  return length;
+}
+
+/** @throws SealiftError `source-protocol` where the body is not sent as it is */
+export function refuseEncoding(answer: Answer): void {
+  const encoding = answer.headers['content-encoding'];
+  if (encoding === undefined || encoding.toLowerCase() === 'identity') return;
+  answer.discard();
+  throw new SealiftError(
+    'source-protocol',
+    `answer has Content-Encoding ${inert(encoding)}, want the bytes as they are`,
+    {
+      subject: showUrl(answer.url),
+      got: inert(encoding),
+      want: 'identity',
+      hint: 'a proxy in between may compress; it must not for /v2/',
+    },
+  );
+}
+
+/** Statuses that may be gone next time. */
+const TRANSIENT = new Set([408, 429, 500, 502, 503, 504]);
+
+/**
+ * An answer that is none of those wanted, as an error; reads the beginning of its body for the registry's words.
+ */
+export async function statusFailure(
+  answer: Answer,
+  session: Session,
+  context: Context,
+  what: string,
+): Promise<Transient | SealiftError> {
+  const subject = showUrl(answer.url);
+  const { status } = answer;
+  const words = registryWords(await discardBody(answer), session);
+  const details = { subject, got: status };
+  const message = `${what}: status ${status}${words === '' ? '' : ` (${words})`}`;
+  if (TRANSIENT.has(status)) {
+    const failure = new SealiftError(status === 429 ? 'source-rate-limited' : 'source-unreachable', message, {
+      ...details,
+      hint:
+        status === 429
+          ? 'run the same command again later; logging in to the registry often raises the limit'
+          : undefined,
+    });
+    return new Transient(
+      failure,
+      parseRetryAfter(answer.headers['retry-after'], answer.headers.date, context.now),
+    );
+  }
+  if (status === 401 || status === 403) {
+    return new SealiftError('source-unauthorized', message, {
+      ...details,
+      hint: 'log in with docker login or podman login, or give another --authfile; the name may also be wrong, as registries hide what they do not show',
+    });
+  }
+  if (status === 404) {
+    return new SealiftError('source-not-found', message, { ...details, hint: 'check the name and the tag' });
+  }
+  return new SealiftError('source-protocol', message, {
+    ...details,
+    hint:
+      status === 400 && answer.url.protocol === 'http:' && /HTTPS/i.test(words)
+        ? 'the server wants TLS; try without --plain-http'
+        : undefined,
+  });
+}
+
+/** The registry's own error (distribution specification, "Error Codes"), or the beginning of a text, inert and short. */
+function registryWords(body: Buffer, session: Session): string {
+  let text = body.toString('utf8');
+  try {
+    const parsed = JSON.parse(text) as { errors?: { code?: unknown; message?: unknown }[] };
+    const first = Array.isArray(parsed.errors) ? parsed.errors[0] : undefined;
+    if (first) text = [first.code, first.message].filter((part) => typeof part === 'string').join(': ');
+  } catch {
+    // A page or a sentence; shown as it is.
+  }
+  // Redacted before it is cut: half a secret would no longer be recognised.
+  return inert(session.redact(text).replace(/\s+/g, ' ').trim(), 200);
+}

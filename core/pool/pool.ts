@@ -36,6 +36,8 @@ export interface StreamSink {
   finish(): Promise<{ readonly hashes: Hashes; readonly bytes: number }>;
   /** Gives up; safe to call at any time, also after finish. */
   abort(): void;
+  /** Resolves when nothing touches the target's descriptor any more: after finish() or abort(). Never rejects. */
+  readonly released: Promise<void>;
 }
 
 export interface WorkerPool {

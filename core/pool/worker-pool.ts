@@ -1,14 +1,414 @@
 /** Worker threads that hash and move bytes; see pool.ts for the contract. */
+import { Worker } from 'node:worker_threads';
 import { SealiftError } from '../errors.ts';
-import type { WorkerPool } from './pool.ts';
+import {
+  BLOCK_BYTES,
+  createEngine,
+  FLAG_ABORT,
+  FLAG_BUSY,
+  type PlainError,
+  type Reply,
+  type Request,
+} from './engine.ts';
+import type { Hashes, RangeJob, StreamJob, StreamSink, WorkerPool } from './pool.ts';
 
 export interface WorkerPoolOptions {
-  /** Number of threads; 0 does the same work on the calling thread. */
+  /** Number of threads; 0 does the same work on the calling thread. Threads start when there is work for them. */
   readonly size: number;
   /** The worker's program; beside this module unless given. */
   readonly entry?: URL | undefined;
 }
 
-export function createWorkerPool(_options: WorkerPoolOptions): WorkerPool {
-  throw new SealiftError('internal', 'not made yet');
+/** Blocks a stream may have in flight. */
+const BLOCKS_PER_STREAM = 4;
+/** Range jobs one worker has at the same time; more wait. */
+const RANGES_PER_WORKER = 2;
+/** Spare blocks kept for the next stream. */
+const SPARE_BLOCKS = 16;
+/** How long abort() holds the thread for a write that is under way. */
+const ABORT_WAIT_MS = 250;
+
+const READY: Promise<void> = Promise.resolve();
+
+function noop(): void {}
+
+interface Deferred<T> {
+  readonly promise: Promise<T>;
+  readonly resolve: (value: T) => void;
+  readonly reject: (error: Error) => void;
+}
+
+/** A promise that others settle. A rejection nobody waits for is no accident here: writers may have gone already. */
+function defer<T>(): Deferred<T> {
+  let resolve: (value: T) => void = noop;
+  let reject: (error: Error) => void = noop;
+  const promise = new Promise<T>((yes, no) => {
+    resolve = yes;
+    reject = no;
+  });
+  promise.catch(noop);
+  return { promise, resolve, reject };
+}
+
+function reviveError(plain: PlainError): Error {
+  if (plain.sealift !== undefined) return new SealiftError(plain.sealift, plain.message);
+  const { message, ...details } = plain;
+  return Object.assign(new Error(message), details);
+}
+
+function closedError(): SealiftError {
+  return new SealiftError('cancelled', 'the worker pool is closed');
+}
+
+/** What the pool wants to know about a job on a thread. */
+interface Job {
+  reply(reply: Reply): void;
+  /** The thread is gone. */
+  lost(error: SealiftError): void;
+}
+
+/** A thread, or the calling thread in its place. */
+interface Lane {
+  readonly jobs: Map<number, Job>;
+  ranges: number;
+  send(request: Request): void;
+  /** Keeps the process alive exactly while there are jobs. */
+  settle(): void;
+  stop(): Promise<void>;
+}
+
+interface WaitingRange {
+  start(lane: Lane): void;
+  fail(error: Error): void;
+}
+
+function dispatch(lane: Lane, reply: Reply): void {
+  lane.jobs.get(reply.id)?.reply(reply);
+}
+
+function createInlineLane(): Lane {
+  let stopped = false;
+  const soon = (turn: () => void) => setImmediate(() => stopped || turn());
+  const lane: Lane = {
+    jobs: new Map(),
+    ranges: 0,
+    send: (request) => soon(() => engine.handle(request)),
+    settle: noop,
+    stop: () => {
+      stopped = true;
+      for (const job of [...lane.jobs.values()]) job.lost(closedError());
+      lane.jobs.clear();
+      return READY;
+    },
+  };
+  const engine = createEngine((reply) => dispatch(lane, reply), soon);
+  return lane;
+}
+
+function createThreadLane(entry: URL, onExit: (lane: Lane) => void): Lane {
+  const worker = new Worker(entry, { execArgv: [] });
+  let failure: SealiftError | undefined;
+  let stopping = false;
+  const lane: Lane = {
+    jobs: new Map(),
+    ranges: 0,
+    send: (request) => worker.postMessage(request),
+    settle: () => (lane.jobs.size > 0 ? worker.ref() : worker.unref()),
+    stop: async () => {
+      stopping = true;
+      await worker.terminate();
+    },
+  };
+  worker.on('message', (reply: Reply) => dispatch(lane, reply));
+  worker.on('error', (cause) => {
+    failure = new SealiftError('internal', `a worker thread failed: ${String(cause)}`, { cause });
+  });
+  worker.on('exit', (code) => {
+    onExit(lane);
+    const error = stopping
+      ? closedError()
+      : (failure ?? new SealiftError('internal', `a worker thread ended: got exit code ${code}`));
+    for (const job of [...lane.jobs.values()]) job.lost(error);
+    lane.jobs.clear();
+  });
+  return lane;
+}
+
+/**
+ * Makes a pool. Jobs on a thread that dies are rejected with `internal`; the next job gets a new thread. An
+ * idle pool does not keep the process alive.
+ */
+export function createWorkerPool(options: WorkerPoolOptions): WorkerPool {
+  const { size } = options;
+  if (!Number.isSafeInteger(size) || size < 0) {
+    throw new SealiftError('internal', `no size for a worker pool: got ${size}`);
+  }
+  const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
+  const entry = options.entry ?? new URL(`./hash-worker.${extension}`, import.meta.url);
+  const lanes: Lane[] = [];
+  const waiting: WaitingRange[] = [];
+  const spare: Uint8Array[] = [];
+  let nextId = 1;
+  let closed = false;
+
+  function addLane(): Lane {
+    const lane =
+      size === 0
+        ? createInlineLane()
+        : createThreadLane(entry, (gone) => {
+            const index = lanes.indexOf(gone);
+            if (index !== -1) lanes.splice(index, 1);
+            startWaiting();
+          });
+    lanes.push(lane);
+    return lane;
+  }
+
+  /** The lane with the least to do; a new one as long as all others are busy and there may be more. */
+  function pickLane(): Lane {
+    const least = lanes.reduce<Lane | undefined>(
+      (a, b) => (a && a.jobs.size <= b.jobs.size ? a : b),
+      undefined,
+    );
+    if (least && (least.jobs.size === 0 || lanes.length >= Math.max(1, size))) return least;
+    return addLane();
+  }
+
+  function startWaiting(): void {
+    while (waiting.length > 0 && !closed) {
+      const free = lanes.filter(({ ranges }) => ranges < RANGES_PER_WORKER);
+      if (free.length === 0 && lanes.length >= Math.max(1, size)) return;
+      let lane = pickLane();
+      if (lane.ranges >= RANGES_PER_WORKER)
+        lane = free.reduce((a, b) => (a.jobs.size <= b.jobs.size ? a : b));
+      waiting.shift()?.start(lane);
+    }
+  }
+
+  function register(lane: Lane, job: Job): number {
+    const id = nextId;
+    nextId += 1;
+    lane.jobs.set(id, job);
+    lane.settle();
+    return id;
+  }
+
+  function release(lane: Lane, id: number): void {
+    lane.jobs.delete(id);
+    lane.settle();
+  }
+
+  function range(job: RangeJob): Promise<Hashes> {
+    const { source, size: bytes, target, algorithms, signal, onProgress } = job;
+    if (closed) return Promise.reject(closedError());
+    const cancelled = () => new SealiftError('cancelled', 'stopped', { cause: signal?.reason });
+    if (signal?.aborted) return Promise.reject(cancelled());
+    return new Promise((resolve, reject) => {
+      const flag = new Int32Array(new SharedArrayBuffer(4));
+      let started = false;
+      const onAbort = () => {
+        // Once started, the answer comes from the thread: only then does nothing touch the descriptors any more.
+        Atomics.or(flag, 0, FLAG_ABORT);
+        if (started) return;
+        waiting.splice(waiting.indexOf(queued), 1);
+        queued.fail(cancelled());
+      };
+      const settle = () => signal?.removeEventListener('abort', onAbort);
+      const queued: WaitingRange = {
+        fail(error) {
+          settle();
+          reject(error);
+        },
+        start(lane) {
+          started = true;
+          lane.ranges += 1;
+          const over = () => {
+            settle();
+            lane.ranges -= 1;
+            release(lane, id);
+          };
+          const id = register(lane, {
+            reply(reply) {
+              if (reply.type === 'progress') onProgress?.(reply.bytes);
+              if (reply.type === 'done') {
+                over();
+                resolve(reply.hashes);
+                startWaiting();
+              }
+              if (reply.type === 'failed') {
+                over();
+                reject(reply.error.sealift === 'cancelled' ? cancelled() : reviveError(reply.error));
+                startWaiting();
+              }
+            },
+            lost(error) {
+              settle();
+              reject(error);
+            },
+          });
+          lane.send({ type: 'range', id, source, size: bytes, target, algorithms, flag });
+        },
+      };
+      signal?.addEventListener('abort', onAbort, { once: true });
+      waiting.push(queued);
+      startWaiting();
+    });
+  }
+
+  function stream(job: StreamJob): StreamSink {
+    if (closed) throw closedError();
+    const lane = pickLane();
+    const flag = new Int32Array(new SharedArrayBuffer(4));
+    const pending: Uint8Array[] = [];
+    let inFlight = 0;
+    let current: Uint8Array | undefined;
+    let filled = 0;
+    let failure: Error | undefined;
+    let ended = false;
+    let aborted = false;
+    let room: Deferred<void> | undefined;
+    let finished: Deferred<{ hashes: Hashes; bytes: number }> | undefined;
+    const released = defer<void>();
+
+    const over = () => {
+      release(lane, id);
+      released.resolve();
+    };
+    const fail = (error: Error) => {
+      failure ??= error;
+      pending.length = 0;
+      room?.reject(failure);
+      room = undefined;
+      finished?.reject(failure);
+    };
+    const id = register(lane, {
+      reply(reply) {
+        switch (reply.type) {
+          case 'free':
+            inFlight -= 1;
+            if (spare.length < SPARE_BLOCKS) spare.push(reply.block);
+            drain();
+            return;
+          case 'done':
+            over();
+            finished?.resolve({ hashes: reply.hashes, bytes: reply.bytes });
+            return;
+          case 'failed':
+            fail(reviveError(reply.error));
+            giveUp();
+            return;
+          case 'aborted':
+            over();
+            return;
+          default:
+            return;
+        }
+      },
+      lost(error) {
+        fail(error);
+        released.resolve();
+      },
+    });
+    lane.send({ type: 'stream', id, target: job.target, algorithms: job.algorithms, flag });
+
+    const flush = () => {
+      if (!current || filled === 0) return;
+      lane.send({ type: 'block', id, block: current, length: filled });
+      inFlight += 1;
+      current = undefined;
+      filled = 0;
+    };
+    /** Copies as much as there is room for; the number of bytes taken. */
+    const take = (chunk: Uint8Array): number => {
+      let taken = 0;
+      while (taken < chunk.length) {
+        if (!current) {
+          if (inFlight >= BLOCKS_PER_STREAM) break;
+          current = spare.pop() ?? new Uint8Array(new SharedArrayBuffer(BLOCK_BYTES));
+        }
+        const length = Math.min(chunk.length - taken, current.length - filled);
+        current.set(
+          taken === 0 && length === chunk.length ? chunk : chunk.subarray(taken, taken + length),
+          filled,
+        );
+        filled += length;
+        taken += length;
+        if (filled === current.length) flush();
+      }
+      return taken;
+    };
+    const drain = () => {
+      if (failure || aborted) return;
+      for (let chunk = pending[0]; chunk; chunk = pending[0]) {
+        const taken = take(chunk);
+        if (taken < chunk.length) {
+          pending[0] = chunk.subarray(taken);
+          return;
+        }
+        pending.shift();
+      }
+      if (ended) end();
+      if (inFlight < BLOCKS_PER_STREAM) {
+        room?.resolve();
+        room = undefined;
+      }
+    };
+    const giveUp = () => {
+      if (aborted || !lane.jobs.has(id)) return;
+      aborted = true;
+      // The caller may close the descriptor next, and its number may be given to another file.
+      if ((Atomics.or(flag, 0, FLAG_ABORT) & FLAG_BUSY) !== 0) {
+        Atomics.wait(flag, 0, FLAG_ABORT | FLAG_BUSY, ABORT_WAIT_MS);
+      }
+      lane.send({ type: 'abort', id });
+    };
+    let endSent = false;
+    const end = () => {
+      if (endSent) return;
+      endSent = true;
+      flush();
+      if (current && spare.length < SPARE_BLOCKS) spare.push(current);
+      current = undefined;
+      lane.send({ type: 'end', id });
+    };
+
+    return {
+      released: released.promise,
+      write(chunk) {
+        if (failure) return Promise.reject(failure);
+        if (ended || aborted)
+          return Promise.reject(new SealiftError('internal', 'a write behind the end of a stream'));
+        // What finds no room is copied too, since the caller may reuse its buffer.
+        const taken = pending.length === 0 ? take(chunk) : 0;
+        if (taken < chunk.length) pending.push(new Uint8Array(chunk.subarray(taken)));
+        if (pending.length === 0 && inFlight < BLOCKS_PER_STREAM) return READY;
+        room ??= defer<void>();
+        return room.promise;
+      },
+      finish() {
+        if (failure) return Promise.reject(failure);
+        if (ended) return Promise.reject(new SealiftError('internal', 'a stream is finished once'));
+        ended = true;
+        finished = defer();
+        drain();
+        return finished.promise;
+      },
+      abort() {
+        fail(new SealiftError('cancelled', 'the stream was given up'));
+        giveUp();
+      },
+    };
+  }
+
+  return {
+    size,
+    range,
+    stream,
+    async close() {
+      if (closed) return;
+      closed = true;
+      for (const job of waiting.splice(0)) job.fail(closedError());
+      await Promise.all([...lanes].map((lane) => lane.stop()));
+    },
+  };
 }

@@ -1,0 +1,225 @@
+/**
+ * The work itself: hashing and moving bytes with blocking calls. It runs in a worker thread, or inline where
+ * the pool has no threads; either way it only knows messages.
+ */
+import { createHash, type Hash } from 'node:crypto';
+import { readSync, writeSync } from 'node:fs';
+import type { ErrorCode } from '../errors.ts';
+import type { HashAlgorithm, Hashes } from './pool.ts';
+
+/** Bytes of one block of a stream's ring, and of one read of a range. */
+export const BLOCK_BYTES: number = 1024 * 1024;
+/** Blocks of a range job before others have their turn. */
+const BLOCKS_PER_TURN = 4;
+const PROGRESS_INTERVAL_MS = 100;
+
+/** Bits of a job's flag, which pool and worker share. */
+export const FLAG_BUSY = 1;
+export const FLAG_ABORT = 2;
+
+export interface Place {
+  readonly fd: number;
+  readonly offset: number;
+}
+
+export type Request =
+  | {
+      readonly type: 'range';
+      readonly id: number;
+      readonly source: Place;
+      readonly size: number;
+      readonly target: Place | undefined;
+      readonly algorithms: readonly HashAlgorithm[];
+      readonly flag: Int32Array;
+    }
+  | {
+      readonly type: 'stream';
+      readonly id: number;
+      readonly target: Place | undefined;
+      readonly algorithms: readonly HashAlgorithm[];
+      readonly flag: Int32Array;
+    }
+  | { readonly type: 'block'; readonly id: number; readonly block: Uint8Array; readonly length: number }
+  | { readonly type: 'end' | 'abort'; readonly id: number };
+
+/** An error as it travels between threads. */
+export interface PlainError {
+  readonly message: string;
+  /** Set where it is a SealiftError. */
+  readonly sealift?: ErrorCode | undefined;
+  readonly code?: string | undefined;
+  readonly errno?: number | undefined;
+  readonly syscall?: string | undefined;
+}
+
+export type Reply =
+  | { readonly type: 'free'; readonly id: number; readonly block: Uint8Array }
+  | { readonly type: 'progress'; readonly id: number; readonly bytes: number }
+  | { readonly type: 'done'; readonly id: number; readonly hashes: Hashes; readonly bytes: number }
+  | { readonly type: 'failed'; readonly id: number; readonly error: PlainError }
+  | { readonly type: 'aborted'; readonly id: number };
+
+interface Hashing {
+  readonly hashes: readonly (readonly [HashAlgorithm, Hash])[];
+}
+
+interface RangeState extends Hashing {
+  readonly request: Request & { readonly type: 'range' };
+  done: number;
+  reported: number;
+}
+
+interface StreamState extends Hashing {
+  readonly request: Request & { readonly type: 'stream' };
+  done: number;
+  failed: boolean;
+}
+
+export interface Engine {
+  handle(request: Request): void;
+}
+
+function startHashes(algorithms: readonly HashAlgorithm[]): Hashing['hashes'] {
+  return [...new Set(algorithms)].map((algorithm) => [algorithm, createHash(algorithm)] as const);
+}
+
+function finishHashes({ hashes }: Hashing): Hashes {
+  return Object.fromEntries(hashes.map(([algorithm, hash]) => [algorithm, hash.digest('hex')]));
+}
+
+function writeFully(fd: number, bytes: Uint8Array, length: number, position: number): void {
+  let written = 0;
+  while (written < length) {
+    written += writeSync(fd, bytes, written, length - written, position + written);
+  }
+}
+
+function plainError(error: unknown): PlainError {
+  if (!(error instanceof Error)) return { message: String(error) };
+  const { message, code, errno, syscall } = error as NodeJS.ErrnoException;
+  return { message, code, errno, syscall };
+}
+
+/**
+ * @param post takes replies
+ * @param soon runs a function after waiting messages had their turn
+ */
+export function createEngine(post: (reply: Reply) => void, soon: (turn: () => void) => void): Engine {
+  const streams = new Map<number, StreamState>();
+  const ranges: RangeState[] = [];
+  let turning = false;
+  let buffer: Uint8Array | undefined;
+
+  /** One read of the range; true when the job is over. */
+  function step(state: RangeState): boolean {
+    const { id, source, size, target, flag } = state.request;
+    if ((Atomics.load(flag, 0) & FLAG_ABORT) !== 0) {
+      post({ type: 'failed', id, error: { message: 'stopped', sealift: 'cancelled' } });
+      return true;
+    }
+    if (state.done < size) {
+      buffer ??= new Uint8Array(BLOCK_BYTES);
+      const wanted = Math.min(buffer.length, size - state.done);
+      const got = readSync(source.fd, buffer, 0, wanted, source.offset + state.done);
+      if (got === 0) {
+        const message = `the source ends early: got ${state.done} bytes, want ${size}`;
+        post({ type: 'failed', id, error: { message, sealift: 'bundle-truncated' } });
+        return true;
+      }
+      const bytes = buffer.subarray(0, got);
+      for (const [, hash] of state.hashes) hash.update(bytes);
+      if (target) writeFully(target.fd, bytes, got, target.offset + state.done);
+      state.done += got;
+      const now = performance.now();
+      if (now - state.reported >= PROGRESS_INTERVAL_MS) {
+        state.reported = now;
+        post({ type: 'progress', id, bytes: state.done });
+      }
+    }
+    if (state.done < size) return false;
+    post({ type: 'done', id, hashes: finishHashes(state), bytes: state.done });
+    return true;
+  }
+
+  function turn(): void {
+    turning = false;
+    const state = ranges.shift();
+    if (!state) return;
+    let over = false;
+    try {
+      for (let i = 0; i < BLOCKS_PER_TURN && !over; i += 1) over = step(state);
+    } catch (error) {
+      over = true;
+      post({ type: 'failed', id: state.request.id, error: plainError(error) });
+    }
+    if (!over) ranges.push(state);
+    scheduleTurn();
+  }
+
+  function scheduleTurn(): void {
+    if (turning || ranges.length === 0) return;
+    turning = true;
+    soon(turn);
+  }
+
+  function takeBlock(state: StreamState, block: Uint8Array, length: number): void {
+    const { id, target, flag } = state.request;
+    // Busy is set before abort is looked at, and the pool does it the other way round: one of both sees the other.
+    const before = Atomics.or(flag, 0, FLAG_BUSY);
+    try {
+      if (state.failed || (before & FLAG_ABORT) !== 0) return;
+      const bytes = block.subarray(0, length);
+      for (const [, hash] of state.hashes) hash.update(bytes);
+      if (target) writeFully(target.fd, bytes, length, target.offset + state.done);
+      state.done += length;
+    } catch (error) {
+      state.failed = true;
+      post({ type: 'failed', id, error: plainError(error) });
+    } finally {
+      Atomics.and(flag, 0, ~FLAG_BUSY);
+      Atomics.notify(flag, 0);
+    }
+  }
+
+  return {
+    handle(request) {
+      switch (request.type) {
+        case 'range':
+          ranges.push({
+            request,
+            hashes: startHashes(request.algorithms),
+            done: 0,
+            reported: performance.now(),
+          });
+          scheduleTurn();
+          return;
+        case 'stream':
+          streams.set(request.id, {
+            request,
+            hashes: startHashes(request.algorithms),
+            done: 0,
+            failed: false,
+          });
+          return;
+        case 'block': {
+          const state = streams.get(request.id);
+          if (state) takeBlock(state, request.block, request.length);
+          post({ type: 'free', id: request.id, block: request.block });
+          return;
+        }
+        case 'end': {
+          const state = streams.get(request.id);
+          streams.delete(request.id);
+          if (state && !state.failed) {
+            post({ type: 'done', id: request.id, hashes: finishHashes(state), bytes: state.done });
+          }
+          return;
+        }
+        case 'abort':
+          streams.delete(request.id);
+          post({ type: 'aborted', id: request.id });
+          return;
+      }
+    },
+  };
+}

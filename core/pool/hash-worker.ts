@@ -1,0 +1,12 @@
+/** The program of a pool's worker thread. */
+import { parentPort } from 'node:worker_threads';
+import { createEngine, type Request } from './engine.ts';
+
+if (parentPort) {
+  const port = parentPort;
+  const engine = createEngine(
+    (reply) => port.postMessage(reply),
+    (turn) => setImmediate(turn),
+  );
+  port.on('message', (request: Request) => engine.handle(request));
+}

@@ -23,9 +23,7 @@ export function listTargets(_set: TrustedSet): readonly ResolvedTarget[] {
 }
 
 /** Tombstones that hold: the role that has it is the one that rules the name. */
-export function listWithdrawn(
-  _set: TrustedSet,
-): readonly {
+export function listWithdrawn(_set: TrustedSet): readonly {
   readonly name: string;
   readonly digest: string;
   readonly reason: string;

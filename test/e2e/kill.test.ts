@@ -8,14 +8,14 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type RunResult, succeeded } from '../../fixtures/cli.ts';
 import { makeLayout, manyLayersImage, sharingImages, signedImage } from '../../fixtures/images.ts';
 import { blobDigests, snapshotOf } from '../../fixtures/store.ts';
-import { makeWalk, type Walk } from '../../fixtures/walk.ts';
+import { makeWalk, nowInSeconds, type Walk } from '../../fixtures/walk.ts';
 
 const POINTS = 30;
-const CREATED = '2026-05-01T12:00:00Z';
 const HOOK = path.join(import.meta.dirname, '../../fixtures/kill-at-step.cjs');
 
 let walk: Walk;
 let sources: string[];
+let created: string;
 
 beforeAll(async () => {
   walk = makeWalk();
@@ -28,6 +28,7 @@ beforeAll(async () => {
   );
   sources = Object.keys(images).map((name) => `registry.example/${name}:v1=oci:${layout}:${name}`);
   await walk.init({ keys: 'native' });
+  created = nowInSeconds();
 });
 afterAll(() => walk?.sandbox.remove());
 
@@ -59,7 +60,7 @@ describe('export', () => {
     const attempt = (options: { passphrase: boolean; env?: Record<string, string> }): Promise<RunResult> =>
       walk.tryExport(sources, output, {
         passphrase: options.passphrase,
-        args: ['--created', CREATED, '--json'],
+        args: ['--created', created, '--json'],
         env: { SEALIFT_COLLECTION: collection, ...options.env },
       });
     const fresh = (): void => {

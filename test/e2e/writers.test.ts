@@ -3,13 +3,12 @@ import { cpSync, readFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { succeeded } from '../../fixtures/cli.ts';
 import { makeLayout, sha512Image, sharingImages, signedImage, singleImage } from '../../fixtures/images.ts';
-import { makeWalk, type Walk } from '../../fixtures/walk.ts';
-
-const CREATED = '2026-05-01T12:00:00Z';
+import { makeWalk, nowInSeconds, type Walk } from '../../fixtures/walk.ts';
 
 describe.each(['openpgp', 'native'] as const)('a collection with %s keys', (keys) => {
   let walk: Walk;
   let layout: string;
+  let created: string;
   const sharing = sharingImages();
   const images = {
     signed: signedImage(),
@@ -27,6 +26,7 @@ describe.each(['openpgp', 'native'] as const)('a collection with %s keys', (keys
       Object.entries(images).map(([name, root]) => ({ name, root })),
     );
     await walk.init({ keys });
+    created = nowInSeconds();
   });
   afterAll(() => walk?.sandbox.remove());
 
@@ -38,7 +38,7 @@ describe.each(['openpgp', 'native'] as const)('a collection with %s keys', (keys
     const output = walk.sandbox.path(`${id}.sealift`);
     const result = succeeded(
       await walk.tryExport(sources, sequential ? '-' : output, {
-        args: ['--created', CREATED],
+        args: ['--created', created],
         env: { SEALIFT_COLLECTION: collection },
       }),
       'export',

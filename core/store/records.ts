@@ -1,0 +1,119 @@
+/** The record of one admitted image (docs/state.md): what was let in under a name, and on whose word. */
+import { createHash } from 'node:crypto';
+import { checkFormat, parseDocument, SHA256_HEX, TIMESTAMP } from '../fs/document.ts';
+import { canonicalJson } from '../json/canonical.ts';
+import { type Digest, digestAlgorithm, digestHex, isDigest } from '../oci/digest.ts';
+import { parseImageName } from '../oci/reference.ts';
+
+export const RECORD_FORMAT = 1;
+export const MAX_RECORD = 16 * 1024 * 1024;
+
+export interface EvidenceRecord {
+  readonly digest: Digest;
+  readonly mediaType: string;
+  /** Empty where it has none. */
+  readonly artifactType: string;
+  /** Bytes of the evidence manifest. */
+  readonly size: number;
+  readonly subject: Digest;
+}
+
+/** What was let in under a name, and on whose word. */
+export interface ImageRecord {
+  /** Full name: `docker.io/library/alpine:3.20`. */
+  readonly name: string;
+  readonly digest: Digest;
+  readonly mediaType: string;
+  /** Bytes of the manifest itself. */
+  readonly size: number;
+  /** Bytes of all distinct blobs of the image, without evidence. */
+  readonly contentSize: number;
+  readonly platforms: readonly string[];
+  /** Children of an index that were not carried. */
+  readonly omitted: readonly Digest[];
+  readonly evidence: readonly EvidenceRecord[];
+  readonly collectionId: string;
+  readonly bundleVersion: number;
+  /** The role that answered for the name. */
+  readonly role: string;
+  /** `YYYY-MM-DDTHH:MM:SSZ`, as is `trustExpires`. */
+  readonly importedAt: string;
+  /** When the trust it was let in on expires. */
+  readonly trustExpires: string;
+}
+
+/**
+ * File name of the record of `name` at `digest`. The digest is part of it, so that the record of the old image stays
+ * until index.json has moved to the new one.
+ */
+export function recordFileName(name: string, digest: Digest): string {
+  const hash = createHash('sha256').update(name, 'utf8').digest('hex');
+  return `${hash}-${digestAlgorithm(digest)}-${digestHex(digest)}.json`;
+}
+
+export function encodeRecord(record: ImageRecord): Buffer {
+  return canonicalJson({
+    formatVersion: RECORD_FORMAT,
+    requires: [],
+    name: record.name,
+    digest: record.digest,
+    mediaType: record.mediaType,
+    size: record.size,
+    contentSize: record.contentSize,
+    platforms: [...record.platforms],
+    omitted: [...record.omitted],
+    evidence: record.evidence.map(({ digest, mediaType, artifactType, size, subject }) => ({
+      digest,
+      mediaType,
+      artifactType,
+      size,
+      subject,
+    })),
+    collection: record.collectionId,
+    bundleVersion: record.bundleVersion,
+    role: record.role,
+    importedAt: record.importedAt,
+    trustExpires: record.trustExpires,
+  });
+}
+
+/** @throws SealiftError `state-damaged`, `format-unsupported` */
+export function parseRecord(bytes: Uint8Array, file: string): ImageRecord {
+  const document = parseDocument(bytes, {
+    file,
+    hint: 'import the bundle again; the image is not served until then',
+    maxBytes: MAX_RECORD,
+  });
+  checkFormat(document, file, RECORD_FORMAT, []);
+  const name = document.string('name');
+  try {
+    parseImageName(name);
+  } catch {
+    throw document.damaged('name is no full image name');
+  }
+  const asDigest = (text: string): Digest => {
+    if (!isDigest(text)) throw document.damaged('malformed digest');
+    return text;
+  };
+  return {
+    name,
+    digest: asDigest(document.string('digest')),
+    mediaType: document.string('mediaType'),
+    size: document.integer('size'),
+    contentSize: document.integer('contentSize'),
+    platforms: document.strings('platforms'),
+    omitted: document.strings('omitted').map(asDigest),
+    evidence: document.objects('evidence').map((item) => ({
+      digest: asDigest(item.string('digest')),
+      mediaType: item.string('mediaType'),
+      artifactType: item.string('artifactType'),
+      size: item.integer('size'),
+      subject: asDigest(item.string('subject')),
+    })),
+    collectionId: document.string('collection', SHA256_HEX),
+    bundleVersion: document.integer('bundleVersion'),
+    role: document.string('role'),
+    importedAt: document.string('importedAt', TIMESTAMP),
+    trustExpires: document.string('trustExpires', TIMESTAMP),
+  };
+}

@@ -5,6 +5,8 @@ export interface Limits {
   readonly readme: number;
   /** sealift.json, SHA256SUMS, SHA512SUMS, index.json, manifest.json; each. */
   readonly bundleFile: number;
+  /** All files of a bundle before the blobs together, headers included; they are held in memory. */
+  readonly head: number;
   /** Number of roots in a bundle. */
   readonly roots: number;
   /** Number of entries in a bundle. */
@@ -30,6 +32,7 @@ export const DEFAULT_LIMITS: Limits = {
   certificate: 1024 * 1024,
   readme: 1024 * 1024,
   bundleFile: 64 * 1024 * 1024,
+  head: 512 * 1024 * 1024,
   roots: 1024,
   entries: 1_000_000,
   manifest: 4 * 1024 * 1024,

@@ -1,53 +1,22 @@
 /** Reads bundles: a file at random access, or a stream in one pass. Nothing here trusts what it reads. */
-import type { Readable } from 'node:stream';
-import { SealiftError } from '../errors.ts';
+import { createHash } from 'node:crypto';
+import { type BigIntStats, constants } from 'node:fs';
+import { type FileHandle, open, stat } from 'node:fs/promises';
+import { inert, SealiftError } from '../errors.ts';
 import type { Limits } from '../limits.ts';
 import type { WorkerPool } from '../pool/pool.ts';
-import type { BundleLayout } from './layout.ts';
+import { type BundleHead, checkHead, readHead } from './head.ts';
+import { checkSignal, createInput, type Input, readAt, readPieces } from './input.ts';
+import type { BundleLayout, LaidOutEntry } from './layout.ts';
 import type { BlobKind, BundleManifest } from './manifest.ts';
+import { END_BLOCKS, paddingOf, tarHeader } from './tar.ts';
+
+export { type BundleHead, checkDockerManifest, checkHead, type HeadEntry } from './head.ts';
 
 export interface ReadOptions {
   readonly limits: Limits;
   readonly signal: AbortSignal;
   readonly pool: WorkerPool;
-}
-
-export interface HeadEntry {
-  readonly name: string;
-  readonly size: number;
-  readonly headerOffset: number;
-  readonly contentOffset: number;
-  readonly bytes: Uint8Array;
-}
-
-/** All files before the blobs with their raw bytes. Canonical as tar, in order, within the caps; otherwise unchecked. */
-export interface BundleHead {
-  readonly files: ReadonlyMap<string, HeadEntry>;
-  /** Time of all headers, seconds since 1970. */
-  readonly mtime: number;
-  /** Bytes of the head. */
-  readonly size: number;
-  readonly ociLayout: Uint8Array;
-  readonly readme: Uint8Array;
-  readonly certificates: readonly { readonly fingerprint: string; readonly bytes: Uint8Array }[];
-  /** Ascending from version 1. */
-  readonly roots: readonly { readonly version: number; readonly bytes: Uint8Array }[];
-  readonly timestamp: Uint8Array;
-  readonly snapshot: { readonly version: number; readonly bytes: Uint8Array };
-  readonly targets: { readonly version: number; readonly bytes: Uint8Array };
-  /** In archive order. */
-  readonly delegated: readonly {
-    readonly role: string;
-    readonly version: number;
-    readonly bytes: Uint8Array;
-  }[];
-  /** sealift.json */
-  readonly manifest: Uint8Array;
-  readonly sha256Sums: Uint8Array;
-  readonly sha512Sums?: Uint8Array | undefined;
-  readonly sha256SumsSignature?: Uint8Array | undefined;
-  readonly index: Uint8Array;
-  readonly dockerManifest?: Uint8Array | undefined;
 }
 
 export interface BlobInfo {
@@ -58,6 +27,7 @@ export interface BlobInfo {
   readonly kind: BlobKind;
 }
 
+/** A blob's place in an open file. The descriptor is the bundle's: it is closed with it. */
 export interface BlobPlace extends BlobInfo {
   readonly fd: number;
   readonly offset: number;
@@ -68,64 +38,396 @@ export interface FileBundle {
   readonly head: BundleHead;
   /** Bytes of the file. */
   readonly size: number;
-  /** Check 4 for the head (checkHead); needed before blobs can be asked for. */
+  /** checkHead(); needed before anything behind the head can be asked for. */
   accept(manifest: BundleManifest): void;
-  /** Headers, paddings, end blocks, end of file: every byte that is no content of a blob. */
+  /**
+   * Headers, paddings, end blocks, end of file: every byte behind the head that is no content of a blob.
+   * @throws SealiftError `bundle-not-canonical`, `bundle-truncated`, `bundle-trailing-data`
+   */
   verifyFrame(): Promise<void>;
   /** Where a blob lies; undefined where the bundle has none of that name (`blobs/ALG/HEX`). */
   blob(name: string): BlobPlace | undefined;
-  /** A whole blob, at most `max` bytes, its hash checked. */
+  /**
+   * A whole blob, its hash checked against its name.
+   * @throws SealiftError `blob-missing`, `bundle-too-large` (over `max` bytes), `digest-mismatch`, `bundle-truncated`
+   */
   readBlob(name: string, max: number): Promise<Buffer>;
-  /** @throws SealiftError where the file is not as it was when it was opened */
+  /** @throws SealiftError `bundle-not-canonical` where the file is not as it was when it was opened */
   assertUnchanged(): Promise<void>;
   close(): Promise<void>;
 }
 
 export interface StreamBlob extends BlobInfo {
-  /** Exactly `size` bytes, not hashed here. Once only. */
+  /** Exactly `size` bytes, not hashed here. Once only; a piece is valid until the next is asked for. */
   readonly content: AsyncIterable<Uint8Array>;
-  /** The content as a whole, at most `max` bytes, its hash checked. */
+  /** The whole content, its hash checked. @throws SealiftError `bundle-too-large`, `digest-mismatch` */
   bytes(max: number): Promise<Buffer>;
-  /** Reads over the content, checking its hash. */
+  /** Reads over the content, checking its hash. @throws SealiftError `digest-mismatch` */
   skip(): Promise<void>;
 }
 
 export interface StreamBundle {
   readonly kind: 'stream';
   readonly head: BundleHead;
+  /** checkHead(); needed before blobs can be asked for. */
   accept(manifest: BundleManifest): void;
   /**
    * The next blob; a content that was not touched is skipped with its hash checked. Undefined after the last
    * one, when end blocks and end of stream have been checked too.
    */
   nextBlob(): Promise<StreamBlob | undefined>;
-  /** The blobs still to come: `small` stops before the first layer, else to the end. May be left and called again. */
+  /**
+   * The blobs still to come: `small` stops before the first layer, `all` goes to the end of the stream. May be
+   * left and called again.
+   */
   blobs(which?: 'small' | 'all'): AsyncIterable<StreamBlob>;
+  /** Bytes of the stream read so far. */
+  readonly position: number;
   close(): Promise<void>;
 }
 
 export type BundleReader = FileBundle | StreamBundle;
 
-/** Check 4 over the head. Returns the layout of the whole archive. */
-export function checkHead(_head: BundleHead, _manifest: BundleManifest): BundleLayout {
-  throw new SealiftError('internal', 'not made yet');
+interface Accepted {
+  readonly layout: BundleLayout;
+  /** Blobs in archive order. */
+  readonly blobs: readonly (BlobInfo & { readonly place: LaidOutEntry })[];
 }
 
-/** `manifest.json` is what follows from the one image; nothing to do where there is none. */
-export function checkDockerManifest(
-  _head: BundleHead,
-  _image: { readonly name: string; readonly config: string; readonly layers: readonly string[] },
-): void {
-  throw new SealiftError('internal', 'not made yet');
+function acceptHead(head: BundleHead, manifest: BundleManifest, limits: Limits): Accepted {
+  const layout = checkHead(head, manifest, limits);
+  const blobs: (BlobInfo & { place: LaidOutEntry })[] = [];
+  for (const [i, { name, sha256, kind }] of manifest.entries.entries()) {
+    const place = layout.entries[i];
+    if (kind && place) blobs.push({ name, size: place.size, sha256, kind, place });
+  }
+  return { layout, blobs };
 }
 
-export async function openBundleFile(_file: string, _options: ReadOptions): Promise<FileBundle> {
-  throw new SealiftError('internal', 'not made yet');
+function notAccepted(): SealiftError {
+  return new SealiftError('internal', 'blobs are asked for before the bundle manifest was accepted');
 }
 
+function hashOf(name: string): { readonly algorithm: 'sha256' | 'sha512'; readonly hex: string } {
+  const [, algorithm, hex = ''] = name.split('/');
+  return { algorithm: algorithm === 'sha512' ? 'sha512' : 'sha256', hex };
+}
+
+function checkHash(name: string, got: string | undefined): void {
+  const { algorithm, hex } = hashOf(name);
+  if (got === hex) return;
+  throw new SealiftError(
+    'digest-mismatch',
+    `the content of ${name} has another digest: got ${algorithm}:${got}`,
+    {
+      subject: name,
+      got: `${algorithm}:${got}`,
+      want: `${algorithm}:${hex}`,
+    },
+  );
+}
+
+function tooLarge(name: string, size: number, max: number): SealiftError {
+  return new SealiftError(
+    'bundle-too-large',
+    `${name} is too large: got ${size} bytes, want at most ${max}`,
+    {
+      subject: name,
+      got: size,
+      want: max,
+    },
+  );
+}
+
+/** Bytes between two contents: padding of the one, header of the next, or the end blocks. */
+function checkGap(got: Uint8Array, padding: number, want: Uint8Array, before: string, what: string): void {
+  if (!got.subarray(0, padding).every((byte) => byte === 0)) {
+    throw new SealiftError('bundle-not-canonical', `the padding of ${before} is not zero`, {
+      subject: before,
+    });
+  }
+  if (Buffer.compare(got.subarray(padding), want) !== 0) {
+    throw new SealiftError('bundle-not-canonical', `${what} is not what the format prescribes`, {
+      subject: what,
+    });
+  }
+}
+
+function trailing(size: number): SealiftError {
+  return new SealiftError(
+    'bundle-trailing-data',
+    `there is data behind the end of the bundle: want ${size} bytes`,
+    {
+      want: size,
+    },
+  );
+}
+
+function cutShort(got: number, want: number): SealiftError {
+  return new SealiftError('bundle-truncated', `the bundle ends too early: got ${got} bytes, want ${want}`, {
+    got,
+    want,
+  });
+}
+
+async function openRegularFile(file: string): Promise<{ handle: FileHandle; opened: BigIntStats }> {
+  const subject = inert(file);
+  const notAFile = (what: string, hint?: string) =>
+    new SealiftError('invalid-argument', `a bundle is a file: got ${what}`, { subject, got: what, hint });
+  // Looked at before it is opened: opening a FIFO waits for a writer, opening a device may do anything.
+  const before = await stat(file).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT' || error.code === 'ENOTDIR') {
+      throw new SealiftError('bundle-not-found', 'there is no such bundle', { subject, cause: error });
+    }
+    throw error;
+  });
+  if (before.isDirectory()) throw notAFile('a directory');
+  const pipeHint = 'give - and feed it on standard input';
+  if (before.isFIFO()) throw notAFile('a FIFO', pipeHint);
+  if (!before.isFile()) throw notAFile('a device or socket', pipeHint);
+  // Without blocking, should it have become a FIFO in between.
+  const handle = await open(file, constants.O_RDONLY | constants.O_NONBLOCK);
+  try {
+    const opened = await handle.stat({ bigint: true });
+    if (!opened.isFile()) throw notAFile('something that has just changed');
+    return { handle, opened };
+  } catch (error) {
+    await handle.close();
+    throw error;
+  }
+}
+
+/** Gaps smaller than this lie in one read together. */
+const FRAME_WINDOW = 64 * 1024;
+
+/**
+ * Opens a bundle in a regular file and reads its head.
+ * @throws SealiftError `bundle-not-found`; `invalid-argument` for a directory, FIFO or device; those of readHead()
+ */
+export async function openBundleFile(file: string, options: ReadOptions): Promise<FileBundle> {
+  const { limits, signal } = options;
+  checkSignal(signal);
+  const { handle, opened } = await openRegularFile(file);
+  const size = Number(opened.size);
+  let head: BundleHead;
+  try {
+    const input = createInput(readPieces(handle), signal);
+    head = await readHead(input, limits);
+    await input.close();
+  } catch (error) {
+    await handle.close();
+    throw error;
+  }
+  let accepted: Accepted | undefined;
+  let byName: ReadonlyMap<string, Accepted['blobs'][number]> = new Map();
+
+  const assertUnchanged = async () => {
+    const now = await handle.stat({ bigint: true });
+    if (now.size === opened.size && now.mtimeNs === opened.mtimeNs && now.ctimeNs === opened.ctimeNs) return;
+    throw new SealiftError('bundle-not-canonical', 'the file was changed while it was read', {
+      subject: inert(file),
+      hint: 'run the command again when nothing writes to it any more',
+    });
+  };
+
+  const blob = (name: string): BlobPlace | undefined => {
+    if (!accepted) throw notAccepted();
+    const found = byName.get(name);
+    if (!found) return undefined;
+    const { place, ...info } = found;
+    return { ...info, fd: handle.fd, offset: place.contentOffset };
+  };
+
+  return {
+    kind: 'file',
+    head,
+    size,
+    accept(manifest) {
+      accepted = acceptHead(head, manifest, limits);
+      byName = new Map(accepted.blobs.map((entry) => [entry.name, entry]));
+    },
+    async verifyFrame() {
+      if (!accepted) throw notAccepted();
+      const { layout, blobs } = accepted;
+      if (size < layout.size) throw cutShort(size, layout.size);
+      let window: Buffer = Buffer.alloc(0);
+      let windowOffset = 0;
+      /** Bytes of the file, through a window so that many small blobs do not mean as many reads. */
+      const bytesAt = async (offset: number, length: number, near: number): Promise<Buffer> => {
+        if (offset < windowOffset || offset + length > windowOffset + window.length) {
+          checkSignal(signal);
+          const wanted = Math.max(length, near < FRAME_WINDOW / 4 ? FRAME_WINDOW : length);
+          window = await readAt(handle, offset, Math.min(wanted, layout.size - offset));
+          windowOffset = offset;
+          if (window.length < length) throw cutShort(offset + window.length, layout.size);
+        }
+        return window.subarray(offset - windowOffset, offset - windowOffset + length);
+      };
+      let offset = head.size;
+      let before = 'the head';
+      let padding = 0;
+      for (const { name, place } of blobs) {
+        const got = await bytesAt(offset, padding + place.headerSize, place.size);
+        checkGap(got, padding, tarHeader(name, place.size, layout.mtime), before, `the header of ${name}`);
+        before = name;
+        padding = place.paddingSize;
+        offset = place.contentOffset + place.size;
+      }
+      const end = await bytesAt(offset, padding + END_BLOCKS.length, Number.MAX_SAFE_INTEGER);
+      checkGap(end, padding, END_BLOCKS, before, 'the end of the archive');
+      if (size > layout.size) throw trailing(layout.size);
+      await assertUnchanged();
+    },
+    blob,
+    async readBlob(name, max) {
+      const place = blob(name);
+      if (!place)
+        throw new SealiftError('blob-missing', `${inert(name)} is not in the bundle`, {
+          subject: inert(name),
+        });
+      if (place.size > max) throw tooLarge(name, place.size, max);
+      checkSignal(signal);
+      const bytes = await readAt(handle, place.offset, place.size);
+      if (bytes.length < place.size) throw cutShort(place.offset + bytes.length, place.offset + place.size);
+      checkHash(name, createHash(hashOf(name).algorithm).update(bytes).digest('hex'));
+      return bytes;
+    },
+    assertUnchanged,
+    close: () => handle.close(),
+  };
+}
+
+interface OpenBlob {
+  readonly info: BlobInfo;
+  readonly place: LaidOutEntry;
+  state: 'untouched' | 'reading' | 'read';
+}
+
+function createStreamBlob(current: OpenBlob, input: Input, pool: WorkerPool): StreamBlob {
+  const { info } = current;
+  const { name, size } = info;
+  const start = () => {
+    if (current.state !== 'untouched')
+      throw new SealiftError('internal', `the content of ${name} is read twice`);
+    current.state = 'reading';
+  };
+  async function* content(): AsyncGenerator<Uint8Array, void, void> {
+    start();
+    // Marked before the last piece is handed out: a reader that knows the size need not ask again.
+    let left = size;
+    if (left === 0) current.state = 'read';
+    for await (const piece of input.pieces(size, name)) {
+      left -= piece.length;
+      if (left === 0) current.state = 'read';
+      yield piece;
+    }
+  }
+  return {
+    ...info,
+    content: content(),
+    async bytes(max) {
+      if (size > max) throw tooLarge(name, size, max);
+      start();
+      const bytes = await input.read(size, name);
+      current.state = 'read';
+      checkHash(name, createHash(hashOf(name).algorithm).update(bytes).digest('hex'));
+      return bytes;
+    },
+    async skip() {
+      start();
+      const { algorithm } = hashOf(name);
+      const sink = pool.stream({ algorithms: [algorithm] });
+      try {
+        for await (const piece of input.pieces(size, name)) await sink.write(piece);
+        const { hashes } = await sink.finish();
+        current.state = 'read';
+        checkHash(name, hashes[algorithm]);
+      } finally {
+        sink.abort();
+      }
+    },
+  };
+}
+
+/**
+ * Reads the head of a bundle that comes as a stream, in one pass. `close()` destroys the stream.
+ * @throws SealiftError those of readHead()
+ */
 export async function openBundleStream(
-  _stream: Readable | AsyncIterable<Uint8Array>,
-  _options: ReadOptions,
+  stream: AsyncIterable<Uint8Array>,
+  options: ReadOptions,
 ): Promise<StreamBundle> {
-  throw new SealiftError('internal', 'not made yet');
+  const { limits, signal, pool } = options;
+  const input = createInput(stream, signal);
+  let head: BundleHead;
+  try {
+    head = await readHead(input, limits);
+  } catch (error) {
+    await input.close();
+    throw error;
+  }
+  let accepted: Accepted | undefined;
+  let index = 0;
+  let finished = false;
+  let current: OpenBlob | undefined;
+  let handle: StreamBlob | undefined;
+
+  const finishCurrent = async () => {
+    if (!current || !handle) return;
+    if (current.state === 'untouched') await handle.skip();
+    if (current.state !== 'read') {
+      throw new SealiftError('internal', `the content of ${current.info.name} was left in the middle`);
+    }
+  };
+
+  const nextBlob = async (): Promise<StreamBlob | undefined> => {
+    if (!accepted) throw notAccepted();
+    if (finished) return undefined;
+    const { layout, blobs } = accepted;
+    await finishCurrent();
+    const before = current?.info.name ?? 'the head';
+    const padding = current ? paddingOf(current.place.size) : 0;
+    const next = blobs[index];
+    const what = next ? `the header of ${next.name}` : 'the end of the archive';
+    const want = next ? tarHeader(next.name, next.size, layout.mtime) : END_BLOCKS;
+    const got = await input.readUpTo(padding + want.length);
+    if (got.length < padding + want.length) throw cutShort(input.position, layout.size);
+    checkGap(got, padding, want, before, what);
+    if (next) {
+      index += 1;
+      const { place, ...info } = next;
+      current = { info, place, state: 'untouched' };
+      handle = createStreamBlob(current, input, pool);
+      return handle;
+    }
+    current = undefined;
+    if ((await input.readUpTo(1)).length > 0) throw trailing(layout.size);
+    finished = true;
+    return undefined;
+  };
+
+  return {
+    kind: 'stream',
+    head,
+    accept(manifest) {
+      accepted = acceptHead(head, manifest, limits);
+    },
+    nextBlob,
+    async *blobs(which = 'all') {
+      for (;;) {
+        if (which === 'small' && accepted && (accepted.blobs[index]?.kind ?? 'layer') === 'layer') {
+          // The last small blob is done with before anything is decided.
+          await finishCurrent();
+          return;
+        }
+        const blob = await nextBlob();
+        if (!blob) return;
+        yield blob;
+      }
+    },
+    get position() {
+      return input.position;
+    },
+    close: () => input.close(),
+  };
 }

@@ -1,0 +1,70 @@
+/** What a file system can hold: free bytes, the largest file, and whether files may have holes. */
+import { statfs } from 'node:fs/promises';
+import { SealiftError } from '../errors.ts';
+
+export interface FileSystemFacts {
+  /** For people; `unknown` where the type is none we know. */
+  readonly name: string;
+  /** Bytes an ordinary user may still write. */
+  readonly freeBytes: number;
+  /** Bytes the largest file may have; undefined where that is no concern. */
+  readonly maxFileSize?: number;
+  /** True where a hole costs nothing: only there is writing out of order cheap. */
+  readonly holes: boolean;
+}
+
+interface KnownType {
+  readonly name: string;
+  readonly holes: boolean;
+  readonly maxFileSize?: number;
+}
+
+/** `f_type` of statfs(2) on Linux. FAT32 keeps a file's size in 32 bits. */
+const TYPES: Readonly<Record<number, KnownType>> = {
+  0x4d44: { name: 'FAT32', holes: false, maxFileSize: 2 ** 32 - 1 },
+  0x2011bab0: { name: 'exFAT', holes: false },
+  0xef53: { name: 'ext4', holes: true },
+  0x58465342: { name: 'XFS', holes: true },
+  0x9123683e: { name: 'Btrfs', holes: true },
+  0x01021994: { name: 'tmpfs', holes: true },
+  0x2fc12fc1: { name: 'ZFS', holes: true },
+  0xf2f52010: { name: 'F2FS', holes: true },
+  0x794c7630: { name: 'overlayfs', holes: true },
+  0x7366746e: { name: 'NTFS', holes: true },
+};
+
+/** @param directory one that exists */
+export async function inspectFileSystem(directory: string): Promise<FileSystemFacts> {
+  const facts = await statfs(directory);
+  const known = TYPES[facts.type >>> 0] ?? { name: 'unknown', holes: false };
+  return { ...known, freeBytes: facts.bavail * facts.bsize };
+}
+
+/**
+ * Refuses what will not fit, before the first byte is written.
+ * @param needed bytes that are still to be written
+ * @param fileSize bytes of the whole file
+ * @throws SealiftError `destination-limit`, `destination-full`
+ */
+export function assertFits(facts: FileSystemFacts, needed: number, fileSize: number, subject: string): void {
+  if (facts.maxFileSize !== undefined && fileSize > facts.maxFileSize) {
+    throw new SealiftError(
+      'destination-limit',
+      `${facts.name} holds no file this large: got ${fileSize} bytes, want at most ${facts.maxFileSize}`,
+      {
+        subject,
+        got: fileSize,
+        want: facts.maxFileSize,
+        hint: 'format the medium as exFAT or ext4, or export fewer images at once',
+      },
+    );
+  }
+  if (needed > facts.freeBytes) {
+    throw new SealiftError('destination-full', `not enough free space: got ${facts.freeBytes} bytes, want ${needed}`, {
+      subject,
+      got: facts.freeBytes,
+      want: needed,
+      hint: 'free some space or choose another place with -o, and run the command again',
+    });
+  }
+}

@@ -1,0 +1,493 @@
+/**
+ * Import: everything is decided before the first layer is read, every byte is hashed on its way in, and an image
+ * appears under its name only when all of it is there. Trust is kept as soon as it has verified, whatever happens
+ * to the rest.
+ */
+import type { BundleManifest } from './bundle/manifest.ts';
+import type { BundleReader, FileBundle, StreamBlob, StreamBundle } from './bundle/reader.ts';
+import type { Context } from './context.ts';
+import { isSealiftError, SealiftError, toSealiftError } from './errors.ts';
+import { formatTimestamp } from './fs/document.ts';
+import { type Gate, type KeptChange, openGate } from './gate/gate.ts';
+import {
+  type ContentJudgement,
+  Checklist,
+  claimedCollectionId,
+  judgeContent,
+  judgeTrust,
+  type ManifestReader,
+  type TrustJudgement,
+} from './judge.ts';
+import { type Digest, digestAlgorithm } from './oci/digest.ts';
+import type { HashAlgorithm, Hashes } from './pool/pool.ts';
+import type { ImageVerdict, ImportResult, VerifyResult } from './results.ts';
+import { type ImageRecord, type Ingest, openStore, type Store } from './store/store.ts';
+import { rootFingerprint } from './trust/metadata.ts';
+import { resolveTarget } from './trust/search.ts';
+import type { TrustedSet } from './trust/trusted-set.ts';
+import { forEachLimited } from './util/concurrency.ts';
+import { blobPlaces, digestOfName, findAnchor, heldManifests, nameOf, openBundle, readSmallBlobs, selectImages } from './verify.ts';
+import type { ImportOptions } from './workflow-options.ts';
+
+interface Written {
+  bytes: number;
+  blobs: number;
+  reusedBytes: number;
+}
+
+/**
+ * Imports the carried images of a bundle into a store.
+ *
+ * @throws SealiftError the first check that refuses, with `check`; the store's images are then as they were, and trust
+ *   has moved as far as it had verified
+ */
+export async function importBundle(options: ImportOptions, context: Context): Promise<ImportResult> {
+  const gate = await openGate(options.gate, { create: false });
+  const gateLock = await gate.lock(options.pid);
+  try {
+    const store = await openStore(options.store, { create: true, limits: context.limits });
+    const storeLock = await store.lock(options.pid);
+    try {
+      return await admitBundle(gate, store, options, context);
+    } catch (error) {
+      throw await auditRefusal(gate, error, options, context);
+    } finally {
+      await storeLock.release();
+    }
+  } finally {
+    await gateLock.release();
+  }
+}
+
+async function auditRefusal(gate: Gate, error: unknown, options: ImportOptions, context: Context): Promise<SealiftError> {
+  const known = toSealiftError(error);
+  if (known.category !== 'cancelled') {
+    await gate.audit({
+      now: context.now,
+      actor: options.actor,
+      event: 'refused',
+      fields: {
+        bundle: nameOf(options.bundle),
+        code: known.code,
+        check: known.check ?? '',
+        subject: known.subject ?? '',
+        message: known.message,
+      },
+    });
+  }
+  return known;
+}
+
+async function admitBundle(gate: Gate, store: Store, options: ImportOptions, context: Context): Promise<ImportResult> {
+  const checklist = new Checklist(context);
+  const reader = await openBundle(options.bundle, checklist, context);
+  try {
+    const anchor = await findAnchor(reader, { gate: options.gate }, context);
+    const keeper = createKeeper(gate, claimedCollectionId(reader.head, context));
+    const trust = await judgeTrust(
+      reader,
+      checklist,
+      { anchor, overrides: options.overrides, onStep: (set) => keeper.keep(set) },
+      context,
+    );
+    await keeper.finish(trust);
+    await auditTrust(gate, trust, options, context);
+    const chosen = selectImages(trust.images, options.only);
+    const intake = await openIntake(reader, trust.manifest, store, context);
+    try {
+      const content = await judgeContent(trust.manifest, reader.head, intake.readManifest, checklist, context);
+      const report = reportOf(trust, chosen, checklist, intake, options);
+      if (options.confirm && !(await options.confirm(report))) throw new SealiftError('cancelled', 'import was declined');
+      const wanted = blobsOf(chosen, content);
+      await checklist.run('space', async () => {
+        const needed = await intake.missingBytes(wanted);
+        const free = await store.freeBytes();
+        if (needed > free) {
+          throw new SealiftError('destination-full', `not enough free space: got ${free} bytes, want ${needed}`, {
+            subject: store.directory,
+            got: free,
+            want: needed,
+            hint: 'free some space, or run sealift gc, and run the import again',
+          });
+        }
+        return [undefined, `${needed} bytes needed, ${free} free`];
+      });
+      const written = await checklist.run('layers', async () => {
+        const done = await intake.take(wanted);
+        return [done, `${done.blobs} blobs, ${done.bytes} bytes taken in, ${done.reusedBytes} bytes there already`];
+      });
+      const outcome = await checklist.run('commit', async () => {
+        const done = await commit(store, trust, chosen, context);
+        return [done, `${done.imported.length} imported, ${done.unchanged.length} unchanged, ${done.removed.length} removed`];
+      });
+      const auditHead = await auditImport(gate, trust, chosen, outcome, options, context);
+      return {
+        ...report,
+        size: intake.size(),
+        checks: checklist.results,
+        images: chosen.map((image) => ({ ...image, admitted: true })),
+        store: store.directory,
+        ...outcome,
+        written,
+        auditHead,
+      };
+    } finally {
+      await intake.abandon();
+    }
+  } finally {
+    await reader.close();
+  }
+}
+
+function reportOf(
+  trust: TrustJudgement,
+  images: readonly ImageVerdict[],
+  checklist: Checklist,
+  intake: Intake,
+  options: ImportOptions,
+): VerifyResult {
+  return {
+    bundle: nameOf(options.bundle),
+    size: intake.size(),
+    collection: trust.collection,
+    checks: [...checklist.results],
+    images,
+    withdrawn: trust.withdrawn,
+    vanished: trust.vanished,
+    deep: true,
+    policy: 'none',
+    weakened: trust.weakened,
+  };
+}
+
+function blobsOf(images: readonly ImageVerdict[], content: ContentJudgement): Set<Digest> {
+  const wanted = new Set<Digest>();
+  for (const { name } of images) for (const digest of content.blobs.get(name) ?? []) wanted.add(digest);
+  return wanted;
+}
+
+// ---------------------------------------------------------------- trust
+
+/** Writes what is trusted into the gate, step by step. */
+function createKeeper(gate: Gate, collectionId: string) {
+  return {
+    async keep(set: TrustedSet): Promise<void> {
+      await gate.save(collectionId, changeOf(set));
+    },
+    async finish(trust: TrustJudgement): Promise<void> {
+      await gate.save(collectionId, {
+        ...changeOf(trust.set),
+        collectionName: trust.collection.name,
+        version: trust.collection.version,
+        expires: trust.collection.expires,
+      });
+    },
+  };
+}
+
+function changeOf(set: TrustedSet): KeptChange {
+  const kept = set.kept();
+  return {
+    root: { version: set.root.version, fingerprint: rootFingerprint(set.root), bytes: kept.root },
+    timestamp: kept.timestamp ?? null,
+    snapshot: kept.snapshot ?? null,
+    targets: kept.targets ?? null,
+    delegated: kept.delegated,
+    certificates: kept.certificates,
+    clockFloor: kept.floor ? formatTimestamp(kept.floor) : null,
+  };
+}
+
+async function auditTrust(gate: Gate, trust: TrustJudgement, options: ImportOptions, context: Context): Promise<void> {
+  const { now } = context;
+  const { actor } = options;
+  const { collectionId, collection } = trust;
+  await gate.audit({
+    now,
+    actor,
+    event: 'trust-moved',
+    fields: {
+      collection: collectionId,
+      version: collection.version,
+      root: collection.rootVersion,
+      expires: collection.expires,
+    },
+  });
+  for (const { option, effect } of trust.weakened) {
+    await gate.audit({ now, actor, event: 'weakened', fields: { collection: collectionId, option, effect } });
+  }
+}
+
+// ---------------------------------------------------------------- blobs
+
+/** How blobs get from a bundle into the store. */
+interface Intake {
+  readonly readManifest: ManifestReader;
+  size(): number;
+  /** Bytes of `wanted` that the store does not have. */
+  missingBytes(wanted: ReadonlySet<Digest>): Promise<number>;
+  /** Takes in what is wanted and not there. */
+  take(wanted: ReadonlySet<Digest>): Promise<Written>;
+  /** Lets go of what was taken into quarantine and not committed. */
+  abandon(): Promise<void>;
+}
+
+async function openIntake(reader: BundleReader, manifest: BundleManifest, store: Store, context: Context): Promise<Intake> {
+  const sizes = new Map(
+    manifest.entries.flatMap(({ name, size, kind }) => (kind && size !== undefined ? [[digestOfName(name), size] as const] : [])),
+  );
+  const missingBytes = async (wanted: ReadonlySet<Digest>): Promise<number> => {
+    let bytes = 0;
+    for (const digest of wanted) {
+      const size = sizes.get(digest) ?? 0;
+      if (!(await store.has(digest, size))) bytes += size;
+    }
+    return bytes;
+  };
+  return reader.kind === 'file'
+    ? fileIntake(reader, manifest, store, missingBytes, context)
+    : streamIntake(reader, store, sizes, missingBytes, context);
+}
+
+function fileIntake(
+  bundle: FileBundle,
+  manifest: BundleManifest,
+  store: Store,
+  missingBytes: Intake['missingBytes'],
+  context: Context,
+): Intake {
+  return {
+    readManifest: (name) => bundle.readBlob(name, context.limits.manifest),
+    size: () => bundle.size,
+    missingBytes,
+    async take(wanted) {
+      const written: Written = { bytes: 0, blobs: 0, reusedBytes: 0 };
+      const places = [];
+      for (const place of blobPlaces(bundle, manifest)) {
+        const digest = digestOfName(place.name);
+        if (!wanted.has(digest)) continue;
+        if (await store.has(digest, place.size)) written.reusedBytes += place.size;
+        else places.push({ ...place, digest });
+      }
+      announce(places, written.reusedBytes, context);
+      await forEachLimited(places, Math.max(1, context.pool.size), context.signal, async ({ digest, fd, offset, size }, signal) => {
+        const algorithm = digestAlgorithm(digest);
+        await ingest(store, digest, size, async (target) => {
+          context.emit({ type: 'blob', state: 'started', digest, bytes: 0, size });
+          return context.pool.range({
+            source: { fd, offset },
+            size,
+            target: { fd: target.fd, offset: 0 },
+            algorithms: [algorithm],
+            signal,
+            onProgress: (bytes) => context.emit({ type: 'blob', state: 'progress', digest, bytes, size }),
+          });
+        });
+        context.emit({ type: 'blob', state: 'done', digest, bytes: size, size });
+        written.bytes += size;
+        written.blobs += 1;
+      });
+      await bundle.assertUnchanged();
+      return written;
+    },
+    async abandon() {},
+  };
+}
+
+/** Runs `fill` on a quarantined file, and takes the blob in where its hash is right. */
+async function ingest(store: Store, digest: Digest, size: number, fill: (target: Ingest) => Promise<Hashes>): Promise<void> {
+  const target = await store.ingest(digest, size);
+  try {
+    await target.commit(await fill(target));
+  } catch (error) {
+    await target.abort();
+    if (isSealiftError(error)) throw error.with({ subject: digest, hint: 'the medium is damaged or was tampered with; copy the bundle again' });
+    throw error;
+  }
+}
+
+function announce(places: readonly { readonly size: number }[], skippedBytes: number, context: Context): void {
+  const bytes = places.reduce((sum, { size }) => sum + size, 0);
+  context.emit({ type: 'phase', phase: 'layers', title: 'importing' });
+  context.emit({ type: 'transfer', bytes, blobs: places.length, skippedBytes });
+}
+
+/**
+ * A stream gives its small blobs before anything is decided: manifests are held, the others wait in quarantine, and
+ * nothing of either is in the store until the decision. Layers follow and go straight in.
+ */
+async function streamIntake(
+  bundle: StreamBundle,
+  store: Store,
+  sizes: ReadonlyMap<Digest, number>,
+  missingBytes: Intake['missingBytes'],
+  context: Context,
+): Promise<Intake> {
+  const waiting = new Map<Digest, { readonly target: Ingest; readonly hashes: Hashes }>();
+  let bytesRead = bundle.head.size;
+  const manifests = await readSmallBlobs(bundle, context, async (blob) => {
+    const digest = digestOfName(blob.name);
+    bytesRead += blob.size;
+    if (await store.has(digest, blob.size)) return blob.skip();
+    const target = await store.ingest(digest, blob.size);
+    try {
+      waiting.set(digest, { target, hashes: await pour(blob, target, context) });
+    } catch (error) {
+      await target.abort();
+      throw error;
+    }
+  });
+  return {
+    readManifest: heldManifests(manifests),
+    size: () => bytesRead,
+    missingBytes,
+    async take(wanted) {
+      const written: Written = { bytes: 0, blobs: 0, reusedBytes: 0 };
+      const coming = [];
+      for (const digest of wanted) {
+        const size = sizes.get(digest) ?? 0;
+        if (await store.has(digest, size)) written.reusedBytes += size;
+        else coming.push({ digest, size });
+      }
+      announce(coming, written.reusedBytes, context);
+      const took = (size: number) => {
+        written.bytes += size;
+        written.blobs += 1;
+      };
+      for (const [name, bytes] of manifests) {
+        const digest = digestOfName(name);
+        if (!wanted.has(digest) || (await store.has(digest, bytes.length))) continue;
+        await store.putBytes(digest, bytes);
+        took(bytes.length);
+      }
+      for (const [digest, { target, hashes }] of waiting) {
+        if (!wanted.has(digest)) continue;
+        await target.commit(hashes);
+        took(target.size);
+      }
+      for (let blob = await bundle.nextBlob(); blob; blob = await bundle.nextBlob()) {
+        context.signal.throwIfAborted();
+        const { name, size } = blob;
+        const digest = digestOfName(name);
+        bytesRead += size;
+        if (!wanted.has(digest) || (await store.has(digest, size))) {
+          await blob.skip();
+          continue;
+        }
+        const layer = blob;
+        await ingest(store, digest, size, (target) => pour(layer, target, context));
+        took(size);
+      }
+      return written;
+    },
+    async abandon() {
+      for (const { target } of waiting.values()) await target.abort();
+    },
+  };
+}
+
+async function pour(blob: StreamBlob, target: Ingest, context: Context): Promise<Hashes> {
+  const { digest } = target;
+  const algorithm: HashAlgorithm = digestAlgorithm(digest);
+  const sink = context.pool.stream({ target: { fd: target.fd, offset: 0 }, algorithms: [algorithm] });
+  let bytes = 0;
+  let told = 0;
+  context.emit({ type: 'blob', state: 'started', digest, bytes, size: blob.size });
+  try {
+    for await (const chunk of blob.content) {
+      context.signal.throwIfAborted();
+      await sink.write(chunk);
+      bytes += chunk.length;
+      if (bytes - told >= 1024 * 1024) {
+        told = bytes;
+        context.emit({ type: 'blob', state: 'progress', digest, bytes, size: blob.size });
+      }
+    }
+    const { hashes } = await sink.finish();
+    context.emit({ type: 'blob', state: 'done', digest, bytes, size: blob.size });
+    return hashes;
+  } catch (error) {
+    sink.abort();
+    throw error;
+  }
+}
+
+// ---------------------------------------------------------------- commit
+
+interface Outcome {
+  readonly imported: readonly string[];
+  readonly unchanged: readonly string[];
+  readonly removed: readonly string[];
+}
+
+/** Withdrawn names go, chosen ones come, and what the collection still vouches for has its trust renewed. */
+async function commit(store: Store, trust: TrustJudgement, chosen: readonly ImageVerdict[], context: Context): Promise<Outcome> {
+  const { images: stored } = await store.list();
+  const mine = new Map(stored.filter(({ collectionId }) => collectionId === trust.collectionId).map((record) => [record.name, record]));
+  const withdrawn = trust.withdrawn.filter(({ name }) => mine.has(name)).map(({ name }) => name);
+  const removed = await store.withdraw(withdrawn);
+  const records = chosen.map((image) => recordOf(image, trust, context));
+  const names = new Set(records.map(({ name }) => name));
+  const renewed = [...mine.values()].filter(({ name, digest }) => {
+    if (names.has(name) || withdrawn.includes(name)) return false;
+    return resolveTarget(trust.set, name)?.digest === digest;
+  });
+  await store.admit([...records, ...renewed.map((record) => ({ ...record, trustExpires: trust.collection.expires }))]);
+  const before = new Map(stored.map((record) => [record.name, record.digest]));
+  const isNew = ({ name, digest }: ImageRecord) => before.get(name) !== digest;
+  return {
+    imported: records.filter(isNew).map(({ name }) => name),
+    unchanged: records.filter((record) => !isNew(record)).map(({ name }) => name),
+    removed,
+  };
+}
+
+function recordOf(image: ImageVerdict, trust: TrustJudgement, context: Context): ImageRecord {
+  const listed = trust.manifest.images.find(({ name }) => name === image.name);
+  if (!listed) throw new SealiftError('internal', 'a chosen image is not in the bundle manifest', { subject: image.name });
+  const evidence = new Set(listed.evidence);
+  return {
+    name: listed.name,
+    digest: listed.digest,
+    mediaType: listed.mediaType,
+    size: listed.size,
+    contentSize: listed.contentSize,
+    platforms: listed.platforms,
+    omitted: listed.omitted.map(({ digest }) => digest),
+    evidence: trust.manifest.evidence
+      .filter(({ digest }) => evidence.has(digest))
+      .map(({ digest, mediaType, artifactType, size, subject }) => ({ digest, mediaType, artifactType, size, subject })),
+    collectionId: trust.collectionId,
+    bundleVersion: trust.manifest.version,
+    role: image.role,
+    importedAt: formatTimestamp(context.now),
+    trustExpires: trust.collection.expires,
+  };
+}
+
+async function auditImport(
+  gate: Gate,
+  trust: TrustJudgement,
+  chosen: readonly ImageVerdict[],
+  outcome: Outcome,
+  options: ImportOptions,
+  context: Context,
+): Promise<string> {
+  const { now } = context;
+  const { actor } = options;
+  if (outcome.removed.length > 0) {
+    await gate.audit({ now, actor, event: 'removed', fields: { collection: trust.collectionId, names: [...outcome.removed] } });
+  }
+  return gate.audit({
+    now,
+    actor,
+    event: 'import',
+    fields: {
+      collection: trust.collectionId,
+      version: trust.collection.version,
+      bundle: nameOf(options.bundle),
+      store: options.store,
+      images: chosen.map(({ name, digest, role }) => ({ name, digest, role })),
+    },
+  });
+}

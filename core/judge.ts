@@ -1,0 +1,505 @@
+/**
+ * The judgement of a bundle: the checks of docs/bundle-format.md and docs/tuf-profile.md in their order, from the
+ * first byte to the evidence, before any layer is read. verify and import share it; only import keeps what it learns.
+ */
+import { createHash } from 'node:crypto';
+import { type BundleManifest, parseBundleManifest } from './bundle/manifest.ts';
+import { type BundleHead, type BundleReader, checkDockerManifest } from './bundle/reader.ts';
+import type { Context } from './context.ts';
+import { inert, isSealiftError, SealiftError, toSealiftError } from './errors.ts';
+import type { CheckName } from './events.ts';
+import type { KeptState } from './gate/gate.ts';
+import { nameInScope } from './gate/scopes.ts';
+import { blobPath, type Digest } from './oci/digest.ts';
+import { isIndexType, isManifestType } from './oci/media-types.ts';
+import { type ParsedManifest, parseManifest } from './oci/manifest.ts';
+import type { CheckResult, CollectionSummary, ImageVerdict, VerifyResult, Weakening } from './results.ts';
+import { imageSummaries } from './summaries.ts';
+import { readCertificate } from './trust/certificates.ts';
+import { parseRoot, rootFingerprint } from './trust/metadata.ts';
+import { verifyArmored } from './trust/openpgp.ts';
+import { listTargets, listWithdrawn, resolveTarget } from './trust/search.ts';
+import { advance, type KeptMetadata, TrustedSet, type TrustStep } from './trust/trusted-set.ts';
+import type { TrustOverrides } from './workflow-options.ts';
+
+/** What a judgement starts from: what the gate keeps of the collection, or a fingerprint somebody vouches for. */
+export type Anchor =
+  | { readonly kind: 'kept'; readonly state: KeptState }
+  | { readonly kind: 'fingerprint'; readonly fingerprint: string };
+
+export interface JudgeOptions {
+  readonly anchor: Anchor;
+  readonly overrides: TrustOverrides;
+  /** Called after each step of the client workflow, with what is trusted from then on. Awaited before the next step. */
+  readonly onStep?: ((set: TrustedSet, step: TrustStep, detail: string) => Promise<void>) | undefined;
+}
+
+/** Runs named checks, tells of each, and remembers the answers. */
+export class Checklist {
+  readonly results: CheckResult[] = [];
+  readonly #context: Context;
+
+  constructor(context: Context) {
+    this.#context = context;
+  }
+
+  /** @throws what `work` throws, with the name of the check */
+  async run<T>(check: CheckName, work: () => Promise<readonly [T, string]> | readonly [T, string]): Promise<T> {
+    this.#context.signal.throwIfAborted();
+    try {
+      const [value, detail] = await work();
+      this.#note({ check, status: 'passed', detail });
+      return value;
+    } catch (error) {
+      const known = toSealiftError(error).with({ check });
+      if (known.category !== 'cancelled') this.#note({ check, status: 'failed', detail: known.message });
+      throw known;
+    }
+  }
+
+  skip(check: CheckName, detail: string): void {
+    this.#note({ check, status: 'skipped', detail });
+  }
+
+  #note(result: CheckResult): void {
+    this.results.push(result);
+    this.#context.emit({ type: 'check', ...result });
+  }
+}
+
+/** The trust decision over the head of a bundle. */
+export interface TrustJudgement {
+  readonly set: TrustedSet;
+  readonly collectionId: string;
+  readonly manifest: BundleManifest;
+  readonly collection: CollectionSummary;
+  readonly images: readonly ImageVerdict[];
+  readonly withdrawn: VerifyResult['withdrawn'];
+  readonly vanished: readonly string[];
+  readonly weakened: readonly Weakening[];
+}
+
+/** SHA-256 of the canonical `signed` of a bundle's first root: the id its collection must turn out to have. */
+export function claimedCollectionId(head: BundleHead, context: Context): string {
+  const [first] = head.roots;
+  if (first?.version !== 1) throw new SealiftError('root-chain-broken', 'the first root is missing', { check: 'root-chain' });
+  return rootFingerprint(parseRoot(first.bytes, { role: 'root', limits: context.limits, strict: true }));
+}
+
+/** Checks root-chain to derived-files: what the bundle is, and which names it may speak for. */
+export async function judgeTrust(
+  reader: BundleReader,
+  checklist: Checklist,
+  options: JudgeOptions,
+  context: Context,
+): Promise<TrustJudgement> {
+  const { head } = reader;
+  const id = claimedCollectionId(head, context);
+  const before = options.anchor.kind === 'kept' ? await namesBefore(options.anchor.state, context) : [];
+  const set = await followChain(head, id, checklist, options, context);
+  const manifest = await checklist.run('bundle-manifest', () => {
+    const found = checkBundleManifest(set, head, id, context);
+    return [found, `version ${found.version}, ${count(found.images.length, 'image')}`];
+  });
+  await checklist.run('derived-files', async () => {
+    reader.accept(manifest);
+    // Of a file every header and all padding are looked at here; it costs no reading of layers. A stream is checked as it passes.
+    if (reader.kind === 'file') await reader.verifyFrame();
+    const signer = await checkSums(set, head, options, context);
+    return [undefined, signer ? `SHA256SUMS signed by ${signer}` : 'SHA256SUMS as computed, native keys'];
+  });
+  const withdrawn = listWithdrawn(set).map(({ name, digest, reason, at }) => ({ name, digest, reason, at }));
+  const scopes = options.anchor.kind === 'kept' ? options.anchor.state.pin.scopes : ['*'];
+  const images = resolveImages(set, manifest, scopes, withdrawn);
+  const now = new Set(listTargets(set).map(({ name }) => name));
+  for (const { name } of withdrawn) now.add(name);
+  return {
+    set,
+    collectionId: id,
+    manifest,
+    collection: summarise(set, id, manifest),
+    images,
+    withdrawn,
+    vanished: before.filter((name) => !now.has(name)),
+    weakened: options.overrides.allowClockJump
+      ? [{ option: '--allow-clock-jump', effect: 'a bundle from the future was allowed to move the clock' }]
+      : [],
+  };
+}
+
+/** The client workflow (TUF specification section 5), with the name of the check that refused. */
+async function followChain(
+  head: BundleHead,
+  id: string,
+  checklist: Checklist,
+  options: JudgeOptions,
+  context: Context,
+): Promise<TrustedSet> {
+  const steps: Record<TrustStep, CheckName> = {
+    root: 'root-chain',
+    timestamp: 'timestamp',
+    snapshot: 'snapshot',
+    targets: 'targets',
+    delegated: 'targets',
+  };
+  // The workflow is one sequence; its steps are told apart here so that each check has its own answer.
+  const order: readonly CheckName[] = ['root-chain', 'timestamp', 'snapshot', 'targets'];
+  const details = new Map<CheckName, string>();
+  let told = 0;
+  async function tell(until: number): Promise<void> {
+    for (; told < until; told += 1) {
+      const check = order[told];
+      if (check) await checklist.run(check, () => [undefined, details.get(check) ?? '']);
+    }
+  }
+  try {
+    const set = await openTrustedSet(head, options, context);
+    details.set('root-chain', `root ${set.root.version}`);
+    await advance(set, metadataFiles(head), async (step, detail) => {
+      const check = steps[step];
+      await tell(order.indexOf(check));
+      details.set(check, detail);
+      await options.onStep?.(set, step, detail);
+    });
+    if (set.collectionId !== id) {
+      throw new SealiftError('mix-and-match', 'first root and targets are of different collections', {
+        got: set.collectionId ?? 'none',
+        want: id,
+      });
+    }
+    await tell(order.length);
+    return set;
+  } catch (error) {
+    const known = toSealiftError(error);
+    if (known.check !== undefined) throw known;
+    // Whatever has been told had passed; the failure belongs to the furthest step that began.
+    const failed = Math.max(told, ...order.map((check, index) => (details.has(check) ? index : 0)));
+    const begun = details.size > failed && known.code !== 'mix-and-match' ? failed + 1 : failed;
+    await tell(Math.min(begun, order.length - 1));
+    return checklist.run(order[Math.min(begun, order.length - 1)] ?? 'targets', () => {
+      throw known;
+    });
+  }
+}
+
+async function openTrustedSet(head: BundleHead, options: JudgeOptions, context: Context): Promise<TrustedSet> {
+  const { anchor } = options;
+  const setOptions = {
+    now: context.now,
+    limits: context.limits,
+    allowClockJump: options.overrides.allowClockJump,
+    certificates: head.certificates.map(({ bytes }) => bytes),
+  };
+  if (anchor.kind === 'kept') return TrustedSet.fromKept(keptMetadata(anchor.state), setOptions);
+  const roots = head.roots.map(({ bytes }) => bytes);
+  return TrustedSet.fromPin(anchor.fingerprint, roots, setOptions);
+}
+
+export function keptMetadata(state: KeptState): KeptMetadata {
+  return {
+    root: state.root.bytes,
+    timestamp: state.timestamp,
+    snapshot: state.snapshot,
+    targets: state.targets,
+    delegated: state.delegated,
+    certificates: state.certificates,
+    floor: state.clockFloor === undefined ? undefined : new Date(state.clockFloor),
+  };
+}
+
+/** Names the last accepted metadata ruled; empty before the first bundle. */
+async function namesBefore(state: KeptState, context: Context): Promise<readonly string[]> {
+  if (!state.targets) return [];
+  const set = await TrustedSet.fromKept(keptMetadata(state), { now: context.now, limits: context.limits });
+  return listTargets(set).map(({ name }) => name);
+}
+
+function metadataFiles(head: BundleHead): Map<string, Uint8Array> {
+  const files = new Map<string, Uint8Array>();
+  for (const [name, { bytes }] of head.files) {
+    if (name.startsWith('metadata/') && name.endsWith('.json')) files.set(name.slice('metadata/'.length), bytes);
+  }
+  return files;
+}
+
+/** The bundle manifest is the one target of the bundles role, and belongs to this timestamp. */
+function checkBundleManifest(set: TrustedSet, head: BundleHead, id: string, context: Context): BundleManifest {
+  const { timestamp } = set;
+  if (!timestamp?.created) throw new SealiftError('internal', 'no timestamp after the client workflow');
+  const name = `_bundle/${id}/${timestamp.version}.json`;
+  const found = resolveTarget(set, name);
+  if (found?.role !== 'bundles') {
+    throw new SealiftError('target-mismatch', `the trust metadata names no bundle ${timestamp.version}`, { subject: name });
+  }
+  const got = createHash('sha256').update(head.manifest).digest('hex');
+  const want = found.target.hashes.get('sha256');
+  if (got !== want || head.manifest.length !== found.target.length) {
+    throw new SealiftError('target-mismatch', `bundle manifest is not the signed one: got sha256 ${got}, want ${want}`, {
+      subject: 'sealift.json',
+      got,
+      want,
+    });
+  }
+  const manifest = parseBundleManifest(head.manifest, context.limits);
+  const created = `${timestamp.created.toISOString().slice(0, 19)}Z`;
+  if (manifest.version !== timestamp.version || manifest.created !== created || manifest.collection.id !== id) {
+    throw new SealiftError(
+      'mix-and-match',
+      `bundle manifest and timestamp do not belong together: got version ${manifest.version} of ${manifest.created}, want version ${timestamp.version} of ${created}`,
+      { subject: 'sealift.json', got: manifest.version, want: timestamp.version },
+    );
+  }
+  return manifest;
+}
+
+/** SHA256SUMS.asc is by a key of the timestamp role, where that has OpenPGP keys. Resolves to the fingerprint. */
+async function checkSums(
+  set: TrustedSet,
+  head: BundleHead,
+  options: JudgeOptions,
+  context: Context,
+): Promise<string | undefined> {
+  const armored = head.sha256SumsSignature;
+  if (!armored) return undefined;
+  const { certificates } = set.kept();
+  let failure: unknown;
+  for (const keyId of set.root.roles.timestamp.keyids) {
+    const key = set.root.keys.get(keyId);
+    const bytes = key?.keytype === 'openpgp' ? certificates.get(key.keyval.public) : undefined;
+    if (!bytes) continue;
+    try {
+      const verified = await verifyArmored(await readCertificate(bytes, context.limits), head.sha256Sums, armored, {
+        purpose: 'sha256sums',
+        now: set.time,
+        mode: 'final',
+        allowFuture: options.overrides.allowClockJump,
+      });
+      return verified.fingerprint;
+    } catch (error) {
+      failure ??= error;
+    }
+  }
+  const known = failure === undefined ? undefined : toSealiftError(failure);
+  throw new SealiftError(known?.code ?? 'signature-invalid', `SHA256SUMS.asc: ${known?.message ?? 'no OpenPGP key may sign it'}`, {
+    subject: 'SHA256SUMS.asc',
+    cause: failure,
+  });
+}
+
+/**
+ * Every carried name is resolved from the top; it counts only if role, digest, length and type are the answer.
+ * @throws SealiftError `target-mismatch`, `name-withdrawn`, `scope-conflict`, `requirement-unmet`; with check bundle-manifest
+ */
+function resolveImages(
+  set: TrustedSet,
+  manifest: BundleManifest,
+  scopes: readonly string[],
+  withdrawn: VerifyResult['withdrawn'],
+): ImageVerdict[] {
+  const gone = new Map(withdrawn.map((entry) => [entry.name, entry]));
+  const sizes = new Map(manifest.images.map(({ name, size }) => [name, size]));
+  const refuse = (code: 'target-mismatch' | 'name-withdrawn' | 'scope-conflict' | 'requirement-unmet', message: string, name: string) =>
+    new SealiftError(code, message, { subject: name, check: 'bundle-manifest' });
+  return imageSummaries(manifest).map((image) => {
+    const { name } = image;
+    if (!nameInScope(name, scopes)) throw refuse('scope-conflict', `the collection was pinned for other names: want ${scopes.join(', ')}`, name);
+    const tombstone = gone.get(name);
+    if (tombstone) throw refuse('name-withdrawn', `the image was withdrawn at ${tombstone.at}: ${inert(tombstone.reason)}`, name);
+    const answer = resolveTarget(set, name);
+    if (!answer) throw refuse('target-mismatch', 'no role vouches for this name', name);
+    if (answer.digest !== image.digest || answer.target.length !== sizes.get(name) || answer.mediaType !== image.mediaType) {
+      throw refuse('target-mismatch', `role ${answer.role} says otherwise: got ${image.digest}, want ${answer.digest}`, name);
+    }
+    const demands = answer.target.custom?.['require'];
+    if (demands !== undefined && !(Array.isArray(demands) && demands.length === 0)) {
+      throw refuse('requirement-unmet', `the publisher demands evidence this sealift cannot judge: ${inert(JSON.stringify(demands))}`, name);
+    }
+    return { ...image, verdict: 'verified', reason: `signed by role ${answer.role}`, role: answer.role, admitted: false };
+  });
+}
+
+function summarise(set: TrustedSet, id: string, manifest: BundleManifest): CollectionSummary {
+  return {
+    id,
+    name: inert(manifest.collection.name),
+    version: manifest.version,
+    created: manifest.created,
+    expires: `${set.effectiveExpiry().toISOString().slice(0, 19)}Z`,
+    rootFingerprint: rootFingerprint(set.root),
+    rootVersion: set.root.version,
+    roles: set.roleSummaries(),
+  };
+}
+
+function count(number: number, what: string): string {
+  return `${number} ${what}${number === 1 ? '' : 's'}`;
+}
+
+// ---------------------------------------------------------------- content
+
+/** What each image consists of. */
+export interface ContentJudgement {
+  /** Digests of all blobs, by image name: the image itself, and its evidence. */
+  readonly blobs: ReadonlyMap<string, ReadonlySet<Digest>>;
+}
+
+/** Gives the bytes of a manifest that the bundle lists. */
+export type ManifestReader = (name: string) => Promise<Uint8Array>;
+
+/** Checks base, manifests and evidence: all that the carried images need is in the bundle, and nothing else. */
+export async function judgeContent(
+  manifest: BundleManifest,
+  head: BundleHead,
+  read: ManifestReader,
+  checklist: Checklist,
+  context: Context,
+): Promise<ContentJudgement> {
+  await checklist.run('base', () => {
+    if (manifest.base) {
+      throw new SealiftError('base-needed', `the bundle is a delta on version ${manifest.base.version}, which is not here`, {
+        subject: manifest.base.collection,
+        hint: 'ask for a full export',
+      });
+    }
+    return [undefined, 'complete, no base needed'];
+  });
+  const walker = new ContentWalker(manifest, read, context);
+  await checklist.run('manifests', async () => {
+    for (const image of manifest.images) await walker.image(image);
+    const [only] = manifest.images;
+    if (head.dockerManifest) await walker.dockerManifest(head, only);
+    return [undefined, count(walker.manifests, 'manifest')];
+  });
+  await checklist.run('evidence', async () => {
+    for (const image of manifest.images) await walker.evidence(image);
+    walker.refuseStrays();
+    const { length } = manifest.evidence;
+    return [undefined, length === 0 ? 'none carried' : `${count(length, 'piece')} carried, not judged`];
+  });
+  checklist.skip('policy', "no policy is set: the collection's chain decides");
+  checklist.skip('approvals', 'none demanded');
+  return { blobs: walker.blobs };
+}
+
+type ListedImage = BundleManifest['images'][number];
+
+class ContentWalker {
+  readonly blobs = new Map<string, Set<Digest>>();
+  manifests = 0;
+  readonly #manifest: BundleManifest;
+  readonly #read: ManifestReader;
+  readonly #context: Context;
+  readonly #sizes: ReadonlyMap<string, number>;
+  readonly #parsed = new Map<Digest, ParsedManifest>();
+  readonly #used = new Set<string>();
+
+  constructor(manifest: BundleManifest, read: ManifestReader, context: Context) {
+    this.#manifest = manifest;
+    this.#read = read;
+    this.#context = context;
+    this.#sizes = new Map(manifest.entries.flatMap(({ name, size, kind }) => (kind && size !== undefined ? [[name, size]] : [])));
+  }
+
+  async image(image: ListedImage): Promise<void> {
+    const mine = new Set<Digest>();
+    this.blobs.set(image.name, mine);
+    const omitted = new Set<string>(image.omitted.map(({ digest }) => digest));
+    const skipped = new Set<string>();
+    const visit = async (digest: Digest, size: number, mediaType: string, depth: number): Promise<void> => {
+      if (mine.has(digest)) return;
+      if (depth > this.#context.limits.graphDepth) throw this.#refuse('manifest-invalid', image, 'image is nested too deeply');
+      const parsed = await this.#take(digest, size, mediaType, image, mine);
+      for (const blob of [parsed.config, ...parsed.layers]) if (blob) this.#need(blob.digest, blob.size, image, mine);
+      for (const child of parsed.manifests) {
+        if (omitted.has(child.digest)) skipped.add(child.digest);
+        else if (isManifestType(child.mediaType) || isIndexType(child.mediaType)) {
+          await visit(child.digest, child.size, child.mediaType, depth + 1);
+        } else this.#need(child.digest, child.size, image, mine);
+      }
+    };
+    await visit(image.digest, image.size, image.mediaType, 0);
+    // What is said to be left out must be part of the image, or the list would be a place to say anything.
+    for (const digest of omitted) {
+      if (!skipped.has(digest)) throw this.#refuse('manifest-invalid', image, `${digest} is listed as left out and is no part of the image`);
+    }
+  }
+
+  async evidence(image: ListedImage): Promise<void> {
+    const mine = this.blobs.get(image.name) ?? new Set<Digest>();
+    const waiting = new Set<Digest>(image.evidence);
+    const listed = new Map(this.#manifest.evidence.map((entry) => [entry.digest, entry]));
+    // Evidence hangs on the image, on a child, or on other evidence: taken up until nothing more fits.
+    for (let before = -1; before !== waiting.size; ) {
+      before = waiting.size;
+      for (const digest of waiting) {
+        const entry = listed.get(digest);
+        if (!entry || !mine.has(entry.subject)) continue;
+        waiting.delete(digest);
+        const parsed = await this.#take(digest, entry.size, entry.mediaType, image, mine);
+        if (parsed.subject?.digest !== entry.subject) {
+          throw this.#refuse('manifest-invalid', image, `evidence ${digest} is about ${parsed.subject?.digest ?? 'nothing'}, not about ${entry.subject}`);
+        }
+        for (const blob of [parsed.config, ...parsed.layers]) if (blob) this.#need(blob.digest, blob.size, image, mine);
+      }
+    }
+    const [stray] = waiting;
+    if (stray !== undefined) throw this.#refuse('manifest-invalid', image, `evidence ${stray} hangs on nothing of the image`);
+  }
+
+  /** Blobs that nothing refers to have no business in a bundle. */
+  refuseStrays(): void {
+    for (const name of this.#sizes.keys()) {
+      if (!this.#used.has(name)) {
+        throw new SealiftError('bundle-not-canonical', 'the bundle has a blob that no image needs', { subject: name });
+      }
+    }
+  }
+
+  async dockerManifest(head: BundleHead, image: ListedImage | undefined): Promise<void> {
+    if (!image || this.#manifest.images.length !== 1) {
+      throw new SealiftError('derived-file-mismatch', 'manifest.json goes with exactly one image', { subject: 'manifest.json' });
+    }
+    const root = this.#parsed.get(image.digest);
+    const candidates = root?.kind === 'image' ? [root] : (root?.manifests ?? []).flatMap(({ digest }) => this.#parsed.get(digest) ?? []);
+    const matches = candidates.some((candidate) => {
+      if (!candidate.config) return false;
+      try {
+        checkDockerManifest(head, { name: image.name, config: candidate.config.digest, layers: candidate.layers.map(({ digest }) => digest) });
+        return true;
+      } catch (error) {
+        if (isSealiftError(error)) return false;
+        throw error;
+      }
+    });
+    if (!matches) throw new SealiftError('derived-file-mismatch', 'manifest.json does not follow from the image', { subject: 'manifest.json' });
+  }
+
+  async #take(digest: Digest, size: number, mediaType: string, image: ListedImage, mine: Set<Digest>): Promise<ParsedManifest> {
+    this.#need(digest, size, image, mine);
+    const known = this.#parsed.get(digest);
+    if (known) {
+      if (known.mediaType !== mediaType) throw this.#refuse('media-type-mismatch', image, `${digest} is used as ${inert(mediaType)} and as ${known.mediaType}`);
+      return known;
+    }
+    if (size > this.#context.limits.manifest) throw this.#refuse('bundle-too-large', image, `manifest ${digest} is too large: got ${size} bytes`);
+    this.#context.signal.throwIfAborted();
+    const bytes = await this.#read(blobPath(digest));
+    const parsed = parseManifest(bytes, { mediaType, digest, limits: this.#context.limits });
+    this.#parsed.set(digest, parsed);
+    this.manifests += 1;
+    return parsed;
+  }
+
+  #need(digest: Digest, size: number, image: ListedImage, mine: Set<Digest>): void {
+    const name = blobPath(digest);
+    const found = this.#sizes.get(name);
+    if (found === undefined) throw this.#refuse('blob-missing', image, `${digest} is not in the bundle`);
+    if (found !== size) throw this.#refuse('size-mismatch', image, `${digest} has another size than the image says: got ${found}, want ${size}`);
+    mine.add(digest);
+    this.#used.add(name);
+  }
+
+  #refuse(code: 'manifest-invalid' | 'media-type-mismatch' | 'bundle-too-large' | 'blob-missing' | 'size-mismatch', image: ListedImage, message: string): SealiftError {
+    return new SealiftError(code, message, { subject: image.name });
+  }
+}

@@ -1,0 +1,483 @@
+/**
+ * Walks an image at its source: index, children, configs, layers, and all evidence that hangs on any of them.
+ * Manifests are fetched and checked here, because they are small and everything else is planned from them;
+ * configs and layers are only listed.
+ */
+import type { Context } from '../context.ts';
+import { inert, SealiftError } from '../errors.ts';
+import { asObject, parseJson } from '../json/strict.ts';
+import {
+  type Descriptor,
+  formatPlatform,
+  type Platform,
+  parsePlatform,
+  platformMatches,
+} from '../oci/descriptor.ts';
+import { type Digest, digestAlgorithm, digestOf } from '../oci/digest.ts';
+import { type ParsedManifest, parseManifest } from '../oci/manifest.ts';
+import { isForeignLayer, isImageConfig, isIndexType, isManifestType } from '../oci/media-types.ts';
+import { forEachLimited, mapLimited } from '../util/concurrency.ts';
+import type { ReferrersVia, Source } from './source.ts';
+
+/** What a blob is for; where it has several uses, the first of these that applies. */
+export const BLOB_KINDS = ['manifest', 'config', 'evidence', 'layer'] as const;
+export type BlobKind = (typeof BLOB_KINDS)[number];
+
+export interface ContentBlob {
+  readonly digest: Digest;
+  readonly size: number;
+  readonly mediaType: string;
+  kind: BlobKind;
+  /** Held for manifests and for configs that had to be read. */
+  bytes?: Uint8Array;
+  /** Indexes of the images (in the order they were asked for) whose sources have it. */
+  readonly images: Set<number>;
+}
+
+export interface CollectedEvidence {
+  readonly digest: Digest;
+  readonly mediaType: string;
+  readonly artifactType: string;
+  readonly size: number;
+  readonly subject: Digest;
+  readonly via: ReferrersVia;
+}
+
+export interface OmittedChild {
+  readonly digest: Digest;
+  readonly platform?: string;
+  readonly reason: 'platform';
+}
+
+export interface CollectedImage {
+  readonly name: string;
+  readonly manifest: ParsedManifest;
+  /** `os/arch[/variant]` of what is carried, ascending. */
+  readonly platforms: readonly string[];
+  readonly omitted: readonly OmittedChild[];
+  /** Bytes of all distinct blobs of the image without evidence. */
+  readonly contentSize: number;
+  /** Digests of evidence manifests, ascending. */
+  readonly evidence: readonly Digest[];
+}
+
+export interface Content {
+  readonly images: CollectedImage[];
+  /** Every blob to carry, by digest. */
+  readonly blobs: Map<Digest, ContentBlob>;
+  readonly evidence: Map<Digest, CollectedEvidence>;
+}
+
+export interface ImageRequest {
+  readonly name: string;
+  /** Tag or digest at the source. */
+  readonly reference: string;
+  readonly source: Source;
+}
+
+export interface CollectOptions {
+  /** Platforms to carry; empty for all. */
+  readonly platforms: readonly string[];
+  readonly includeEvidence: boolean;
+  readonly concurrency: number;
+}
+
+const ATTESTATION_TYPE = 'vnd.docker.reference.type';
+const ATTESTATION_SUBJECT = 'vnd.docker.reference.digest';
+
+/**
+ * Collects the content of all `requests`, in order.
+ * @throws SealiftError of the source; `name-conflict` where one name is asked for with two digests; `source-not-found`
+ *   where an image has none of the platforms asked for; `foreign-layer` for layers a registry may not hand out
+ */
+export async function collectContent(
+  requests: readonly ImageRequest[],
+  options: CollectOptions,
+  context: Context,
+): Promise<Content> {
+  const content: Content = { images: [], blobs: new Map(), evidence: new Map() };
+  const wanted = options.platforms.map((text) => parsePlatform(text));
+  const images = await mapLimited(
+    [...requests.entries()],
+    options.concurrency,
+    context.signal,
+    async ([index, request]) => {
+      const collector = new ImageCollector(request, index, wanted, options, context, content);
+      return collector.run();
+    },
+  );
+  const seen = new Map<string, Digest>();
+  for (const image of images) {
+    const before = seen.get(image.name);
+    if (before !== undefined && before !== image.manifest.digest) {
+      throw new SealiftError(
+        'name-conflict',
+        `two different images for one name: got ${image.manifest.digest} and ${before}`,
+        {
+          subject: image.name,
+          hint: 'name the image once, or give one of them another name with NAME=LOCATION',
+        },
+      );
+    }
+    if (before === undefined) content.images.push(image);
+    seen.set(image.name, image.manifest.digest);
+  }
+  return content;
+}
+
+class ImageCollector {
+  readonly #request: ImageRequest;
+  readonly #index: number;
+  readonly #wanted: readonly Platform[];
+  readonly #options: CollectOptions;
+  readonly #context: Context;
+  readonly #content: Content;
+  readonly #platforms = new Set<string>();
+  readonly #omitted = new Map<Digest, OmittedChild>();
+  readonly #evidence = new Set<Digest>();
+  /** Sizes of the image's own blobs, without evidence. */
+  readonly #own = new Map<Digest, number>();
+  readonly #visited = new Set<Digest>();
+  #manifests = 0;
+
+  constructor(
+    request: ImageRequest,
+    index: number,
+    wanted: readonly Platform[],
+    options: CollectOptions,
+    context: Context,
+    content: Content,
+  ) {
+    this.#request = request;
+    this.#index = index;
+    this.#wanted = wanted;
+    this.#options = options;
+    this.#context = context;
+    this.#content = content;
+  }
+
+  async run(): Promise<CollectedImage> {
+    const { source, reference, name } = this.#request;
+    try {
+      const answer = await source.manifest(reference);
+      const manifest = parseManifest(answer.bytes, {
+        mediaType: answer.mediaType,
+        digest: answer.digest,
+        limits: this.#context.limits,
+      });
+      await this.#visit(manifest, undefined, 0);
+      this.#refuseMissingPlatforms();
+      const image: CollectedImage = {
+        name,
+        manifest,
+        platforms: [...this.#platforms].sort(),
+        omitted: [...this.#omitted.values()].sort((a, b) => (a.digest < b.digest ? -1 : 1)),
+        contentSize: [...this.#own.values()].reduce((sum, size) => sum + size, 0),
+        evidence: [...this.#evidence].sort(),
+      };
+      this.#context.emit({
+        type: 'image',
+        name,
+        digest: manifest.digest,
+        platforms: image.platforms,
+        size: image.contentSize,
+        evidence: image.evidence.length,
+      });
+      return image;
+    } catch (error) {
+      if (error instanceof SealiftError) throw error.with({ subject: name });
+      throw error;
+    }
+  }
+
+  /** Takes up a manifest of the image itself and all below it. */
+  async #visit(manifest: ParsedManifest, platform: Platform | undefined, depth: number): Promise<void> {
+    if (this.#visited.has(manifest.digest)) return;
+    this.#visited.add(manifest.digest);
+    this.#countManifest(depth);
+    this.#addManifest(manifest, 'manifest');
+    this.#own.set(manifest.digest, manifest.bytes.length);
+    if (manifest.kind === 'image') await this.#visitImage(manifest, platform);
+    else await this.#visitIndex(manifest, depth);
+    await this.#collectEvidence(manifest.digest, depth);
+  }
+
+  async #visitImage(manifest: ParsedManifest, platform: Platform | undefined): Promise<void> {
+    for (const layer of manifest.layers) {
+      if (isForeignLayer(layer.mediaType)) {
+        throw new SealiftError(
+          'foreign-layer',
+          `layer ${layer.digest} may only be had from its vendor (type ${inert(layer.mediaType)})`,
+          {
+            hint: 'export another platform of the image with --platform, or leave the image out',
+          },
+        );
+      }
+      this.#add(layer, 'layer');
+      this.#own.set(layer.digest, layer.size);
+    }
+    const { config } = manifest;
+    if (!config) return;
+    this.#own.set(config.digest, config.size);
+    const blob = this.#add(config, 'config');
+    let found = platform;
+    if (!found && isImageConfig(config.mediaType) && config.size <= this.#context.limits.config) {
+      blob.bytes ??= await this.#readBlob(config);
+      found = platformOfConfig(blob.bytes, this.#context);
+    }
+    if (found) this.#platforms.add(formatPlatform(found));
+    // A lone image of another platform than asked for; children of an index were chosen before.
+    if (
+      !platform &&
+      found &&
+      this.#wanted.length > 0 &&
+      !this.#wanted.some((want) => platformMatches(want, found))
+    ) {
+      throw new SealiftError(
+        'source-not-found',
+        `image is for another platform: got ${formatPlatform(found)}, want ${this.#wantedText()}`,
+        {
+          got: formatPlatform(found),
+          want: this.#wantedText(),
+          hint: 'leave --platform out for this image',
+        },
+      );
+    }
+  }
+
+  async #visitIndex(index: ParsedManifest, depth: number): Promise<void> {
+    const children = index.manifests.filter(
+      (child) => isManifestType(child.mediaType) || isIndexType(child.mediaType),
+    );
+    for (const child of index.manifests) {
+      // OCI allows any content in an index; what is no manifest travels as a blob.
+      if (!children.includes(child)) {
+        this.#add(child, 'layer');
+        this.#own.set(child.digest, child.size);
+      }
+    }
+    const chosen = this.#choose(children);
+    await forEachLimited(chosen, 4, this.#context.signal, async (child) => {
+      const manifest = await this.#fetch(child);
+      await this.#visit(
+        manifest,
+        isAttestation(child) || isUnknown(child.platform) ? undefined : child.platform,
+        depth + 1,
+      );
+    });
+  }
+
+  /** Children to carry under --platform; an attestation goes with the image it is about. */
+  #choose(children: readonly Descriptor[]): Descriptor[] {
+    if (this.#wanted.length === 0) return [...children];
+    const images = new Set<string>();
+    for (const child of children) {
+      const { platform } = child;
+      if (isAttestation(child)) continue;
+      if (!platform || isUnknown(platform) || this.#wanted.some((want) => platformMatches(want, platform)))
+        images.add(child.digest);
+    }
+    const chosen: Descriptor[] = [];
+    for (const child of children) {
+      const carried = isAttestation(child)
+        ? images.has(child.annotations?.[ATTESTATION_SUBJECT] ?? '')
+        : images.has(child.digest);
+      if (carried) chosen.push(child);
+      else if (!images.has(child.digest)) {
+        const platform =
+          child.platform && !isUnknown(child.platform) ? { platform: formatPlatform(child.platform) } : {};
+        this.#omitted.set(child.digest, { digest: child.digest, ...platform, reason: 'platform' });
+      }
+    }
+    return chosen;
+  }
+
+  /** Each platform asked for by name must be there, or the operator finds out in the sealed room. */
+  #refuseMissingPlatforms(): void {
+    if (this.#omitted.size === 0 && this.#platforms.size === 0) return;
+    const have = [...this.#platforms].map((text) => parsePlatform(text));
+    for (const want of this.#wanted) {
+      if (have.some((platform) => platformMatches(want, platform))) continue;
+      const all = [
+        ...this.#platforms,
+        ...[...this.#omitted.values()].flatMap(({ platform }) => platform ?? []),
+      ].sort();
+      throw new SealiftError(
+        'source-not-found',
+        `image has no ${formatPlatform(want)}: got ${all.join(', ')}`,
+        {
+          got: all.join(', '),
+          want: formatPlatform(want),
+          hint: 'name one of its platforms with --platform, or leave --platform out',
+        },
+      );
+    }
+  }
+
+  /** Evidence of a manifest, and evidence of that evidence. */
+  async #collectEvidence(subject: Digest, depth: number): Promise<void> {
+    if (!this.#options.includeEvidence) return;
+    const { descriptors, via } = await this.#request.source.referrers(subject);
+    for (const descriptor of descriptors) {
+      if (this.#evidence.has(descriptor.digest)) continue;
+      if (!isManifestType(descriptor.mediaType) && !isIndexType(descriptor.mediaType)) continue;
+      const manifest = await this.#fetch(descriptor);
+      // A registry that lists what is about something else is wrong or lying; the document itself decides.
+      if (manifest.subject?.digest !== subject) {
+        this.#context.emit({
+          type: 'notice',
+          level: 'warning',
+          code: 'not-evidence',
+          message: `${descriptor.digest} is listed as evidence of ${subject} but is not about it; left out`,
+        });
+        continue;
+      }
+      this.#evidence.add(manifest.digest);
+      this.#countManifest(depth + 1);
+      this.#addManifest(manifest, 'evidence');
+      this.#content.evidence.set(manifest.digest, {
+        digest: manifest.digest,
+        mediaType: manifest.mediaType,
+        artifactType: manifest.artifactType ?? manifest.config?.mediaType ?? '',
+        size: manifest.bytes.length,
+        subject,
+        via,
+      });
+      for (const blob of [manifest.config, ...manifest.layers]) if (blob) this.#add(blob, 'evidence');
+      await this.#collectEvidence(manifest.digest, depth + 1);
+    }
+  }
+
+  async #fetch(descriptor: Descriptor): Promise<ParsedManifest> {
+    const held = this.#content.blobs.get(descriptor.digest)?.bytes;
+    if (descriptor.size > this.#context.limits.manifest) {
+      throw new SealiftError(
+        'source-too-large',
+        `manifest ${descriptor.digest} is too large: got ${descriptor.size} bytes, want at most ${this.#context.limits.manifest}`,
+      );
+    }
+    const bytes = held ?? (await this.#request.source.manifest(descriptor.digest)).bytes;
+    if (bytes.length !== descriptor.size) {
+      throw new SealiftError(
+        'size-mismatch',
+        `manifest ${descriptor.digest} has another size than announced: got ${bytes.length}, want ${descriptor.size}`,
+        {
+          got: bytes.length,
+          want: descriptor.size,
+        },
+      );
+    }
+    return parseManifest(bytes, {
+      mediaType: descriptor.mediaType,
+      digest: descriptor.digest,
+      limits: this.#context.limits,
+    });
+  }
+
+  async #readBlob(descriptor: Descriptor): Promise<Uint8Array> {
+    const chunks: Uint8Array[] = [];
+    for await (const chunk of await this.#request.source.blob(descriptor))
+      chunks.push(Uint8Array.from(chunk));
+    const bytes = Buffer.concat(chunks);
+    const got = digestOf(bytes, digestAlgorithm(descriptor.digest));
+    if (got !== descriptor.digest) {
+      throw new SealiftError(
+        'digest-mismatch',
+        `blob has another digest: got ${got}, want ${descriptor.digest}`,
+        {
+          got,
+          want: descriptor.digest,
+        },
+      );
+    }
+    return bytes;
+  }
+
+  #countManifest(depth: number): void {
+    this.#manifests += 1;
+    const { manifestsPerImage, graphDepth } = this.#context.limits;
+    if (this.#manifests > manifestsPerImage) {
+      throw new SealiftError(
+        'manifest-invalid',
+        `image consists of too many manifests: want at most ${manifestsPerImage}`,
+      );
+    }
+    if (depth > graphDepth)
+      throw new SealiftError(
+        'manifest-invalid',
+        `image is nested too deeply: want at most ${graphDepth} levels`,
+      );
+  }
+
+  #addManifest(manifest: ParsedManifest, kind: BlobKind): void {
+    const blob = this.#add(
+      { digest: manifest.digest, size: manifest.bytes.length, mediaType: manifest.mediaType },
+      kind,
+    );
+    blob.bytes ??= manifest.bytes;
+    // An evidence manifest is a manifest to the archive: it comes with the small files, and readers parse it.
+    blob.kind = 'manifest';
+  }
+
+  #add(descriptor: Pick<Descriptor, 'digest' | 'size' | 'mediaType'>, kind: BlobKind): ContentBlob {
+    const { digest, size, mediaType } = descriptor;
+    const blob = this.#content.blobs.get(digest);
+    if (!blob) {
+      if (size > this.#context.limits.blob) {
+        throw new SealiftError(
+          'source-too-large',
+          `blob ${digest} is too large: got ${size} bytes, want at most ${this.#context.limits.blob}`,
+        );
+      }
+      const added: ContentBlob = { digest, size, mediaType, kind, images: new Set([this.#index]) };
+      this.#content.blobs.set(digest, added);
+      return added;
+    }
+    if (blob.size !== size) {
+      throw new SealiftError(
+        'size-mismatch',
+        `two sizes are announced for ${digest}: got ${size} and ${blob.size}`,
+        {
+          got: size,
+          want: blob.size,
+        },
+      );
+    }
+    if (BLOB_KINDS.indexOf(kind) < BLOB_KINDS.indexOf(blob.kind)) blob.kind = kind;
+    blob.images.add(this.#index);
+    return blob;
+  }
+
+  #wantedText(): string {
+    return this.#wanted.map(formatPlatform).join(', ');
+  }
+}
+
+function isAttestation(descriptor: Descriptor): boolean {
+  return descriptor.annotations?.[ATTESTATION_TYPE] === 'attestation-manifest';
+}
+
+function isUnknown(platform: Platform | undefined): boolean {
+  return platform?.os === 'unknown' && platform.architecture === 'unknown';
+}
+
+/** The platform an image config names; undefined where it is not readable as one. */
+function platformOfConfig(bytes: Uint8Array, context: Context): Platform | undefined {
+  try {
+    const config = asObject(
+      parseJson(bytes, {
+        what: 'image config',
+        maxBytes: context.limits.config,
+        maxDepth: context.limits.jsonDepth,
+      }),
+      'config',
+      'json-invalid',
+    );
+    const { architecture, os, variant } = config as Record<string, unknown>;
+    if (typeof architecture !== 'string' || typeof os !== 'string' || !architecture || !os) return undefined;
+    return { architecture, os, ...(typeof variant === 'string' && variant ? { variant } : {}) };
+  } catch {
+    // The config is the image's own business; a strange one is carried as it is and has no platform to show.
+    return undefined;
+  }
+}

@@ -1,0 +1,240 @@
+/** Verify: every check an import makes, and no change anywhere. */
+import type { Readable } from 'node:stream';
+import type { BundleManifest } from './bundle/manifest.ts';
+import {
+  type BlobPlace,
+  type BundleReader,
+  type FileBundle,
+  openBundleFile,
+  openBundleStream,
+  type StreamBlob,
+  type StreamBundle,
+} from './bundle/reader.ts';
+import type { Context } from './context.ts';
+import { SealiftError } from './errors.ts';
+import { openGate } from './gate/gate.ts';
+import { type Anchor, Checklist, claimedCollectionId, judgeContent, judgeTrust, type ManifestReader } from './judge.ts';
+import { blobPath, digestAlgorithm, digestHex, formatDigest } from './oci/digest.ts';
+import type { HashAlgorithm } from './pool/pool.ts';
+import type { ImageVerdict, VerifyResult } from './results.ts';
+import { forEachLimited } from './util/concurrency.ts';
+import type { VerifyOptions } from './workflow-options.ts';
+
+/**
+ * Verifies a bundle against the gate's pins, or against a fingerprint.
+ *
+ * @throws SealiftError the first check that refuses, with `check`; `not-pinned` where the gate knows no such collection
+ */
+export async function verifyBundle(options: VerifyOptions, context: Context): Promise<VerifyResult> {
+  const checklist = new Checklist(context);
+  const reader = await openBundle(options.bundle, checklist, context);
+  try {
+    const anchor = await findAnchor(reader, options, context);
+    const trust = await judgeTrust(reader, checklist, { anchor, overrides: options.overrides }, context);
+    const images = selectImages(trust.images, options.names);
+    const contents = await openContents(reader, trust.manifest, context);
+    await judgeContent(trust.manifest, reader.head, contents.readManifest, checklist, context);
+    if (options.deep) {
+      await checklist.run('layers', async () => {
+        const { blobs, bytes } = await contents.hashAll();
+        return [undefined, `${blobs} blobs, ${bytes} bytes hashed`];
+      });
+    } else {
+      checklist.skip('layers', 'not asked for: contents of layers were not read');
+    }
+    return {
+      bundle: nameOf(options.bundle),
+      size: contents.size(),
+      collection: trust.collection,
+      checks: checklist.results,
+      images,
+      withdrawn: trust.withdrawn,
+      vanished: trust.vanished,
+      deep: options.deep,
+      policy: 'none',
+      weakened: trust.weakened,
+    };
+  } finally {
+    await reader.close();
+  }
+}
+
+export function nameOf(bundle: VerifyOptions['bundle']): string {
+  return bundle.kind === 'file' ? bundle.path : '-';
+}
+
+/** Opens a bundle as the named check `format`. */
+export async function openBundle(bundle: VerifyOptions['bundle'], checklist: Checklist, context: Context): Promise<BundleReader> {
+  context.emit({ type: 'phase', phase: 'verify', title: 'verifying' });
+  return checklist.run('format', async () => {
+    const reader: BundleReader =
+      bundle.kind === 'file'
+        ? await openBundleFile(bundle.path, context)
+        : await openBundleStream(bundle.stream as Readable, context);
+    return [reader, `bundle format 1, ${reader.head.files.size} files before the blobs`];
+  });
+}
+
+/** @throws SealiftError `not-pinned` */
+export async function findAnchor(
+  reader: BundleReader,
+  options: Pick<VerifyOptions, 'gate' | 'fingerprint'>,
+  context: Context,
+): Promise<Anchor> {
+  if (options.fingerprint !== undefined) return { kind: 'fingerprint', fingerprint: options.fingerprint };
+  const id = claimedCollectionId(reader.head, context);
+  const gate = await openGate(options.gate, { create: false });
+  const state = await gate.kept(id);
+  if (!state) throw notPinned(id, options.gate);
+  return { kind: 'kept', state };
+}
+
+function notPinned(id: string, gate: string): SealiftError {
+  return new SealiftError('not-pinned', `the collection ${id} is not pinned in this gate`, {
+    subject: gate,
+    got: id,
+    check: 'root-chain',
+    hint: 'get the root fingerprint from the sender by another way than the medium, then: sealift trust pin BUNDLE --fingerprint SHA256',
+  });
+}
+
+/** @throws SealiftError `name-not-found` */
+export function selectImages(images: readonly ImageVerdict[], names: readonly string[]): readonly ImageVerdict[] {
+  if (names.length === 0) return images;
+  const byName = new Map(images.map((image) => [image.name, image]));
+  return names.map((name) => {
+    const image = byName.get(name);
+    if (!image) {
+      throw new SealiftError('name-not-found', 'the bundle carries no image of that name', {
+        subject: name,
+        hint: 'sealift inspect BUNDLE lists the names',
+      });
+    }
+    return image;
+  });
+}
+
+export interface BundleContents {
+  readonly readManifest: ManifestReader;
+  /** Reads and hashes every blob that has not been read, and the frame of the archive. */
+  hashAll(): Promise<{ readonly blobs: number; readonly bytes: number }>;
+  /** Bytes of the bundle as far as they are known. */
+  size(): number;
+}
+
+async function openContents(reader: BundleReader, manifest: BundleManifest, context: Context): Promise<BundleContents> {
+  return reader.kind === 'file' ? fileContents(reader, manifest, context) : streamContents(reader, context);
+}
+
+/** Every blob of a bundle file and where it lies, in archive order. */
+export function blobPlaces(bundle: FileBundle, manifest: BundleManifest): BlobPlace[] {
+  return manifest.entries.flatMap(({ name, kind }) => {
+    if (!kind) return [];
+    const place = bundle.blob(name);
+    if (!place) throw new SealiftError('internal', 'a listed blob has no place', { subject: name });
+    return [place];
+  });
+}
+
+function fileContents(bundle: FileBundle, manifest: BundleManifest, context: Context): BundleContents {
+  return {
+    readManifest: (name) => bundle.readBlob(name, context.limits.manifest),
+    size: () => bundle.size,
+    async hashAll() {
+      const places = blobPlaces(bundle, manifest);
+      const total = places.reduce((sum, { size }) => sum + size, 0);
+      context.emit({ type: 'phase', phase: 'hash', title: 'hashing contents' });
+      context.emit({ type: 'transfer', bytes: total, blobs: places.length, skippedBytes: 0 });
+      await forEachLimited(places, Math.max(1, context.pool.size), context.signal, async ({ name, fd, offset, size }, signal) => {
+        const digest = digestOfName(name);
+        const algorithm = digestAlgorithm(digest);
+        context.emit({ type: 'blob', state: 'started', digest, bytes: 0, size });
+        const hashes = await context.pool.range({
+          source: { fd, offset },
+          size,
+          algorithms: [algorithm],
+          signal,
+          onProgress: (bytes) => context.emit({ type: 'blob', state: 'progress', digest, bytes, size }),
+        });
+        refuseOtherDigest(name, algorithm, hashes[algorithm]);
+        context.emit({ type: 'blob', state: 'done', digest, bytes: size, size });
+      });
+      await bundle.assertUnchanged();
+      return { blobs: places.length, bytes: total };
+    },
+  };
+}
+
+async function streamContents(bundle: StreamBundle, context: Context): Promise<BundleContents> {
+  let bytes = bundle.head.size;
+  let blobs = 0;
+  const manifests = await readSmallBlobs(bundle, context, async (blob) => {
+    await blob.skip();
+    blobs += 1;
+    bytes += blob.size;
+  });
+  for (const held of manifests.values()) bytes += held.length;
+  return {
+    readManifest: heldManifests(manifests),
+    size: () => bytes,
+    async hashAll() {
+      for (let blob = await bundle.nextBlob(); blob; blob = await bundle.nextBlob()) {
+        context.signal.throwIfAborted();
+        await blob.skip();
+        blobs += 1;
+        bytes += blob.size;
+      }
+      return { blobs: blobs + manifests.size, bytes };
+    },
+  };
+}
+
+/** Manifests of a stream, which come before all layers, held in memory; other small blobs go to `other`. */
+export async function readSmallBlobs(
+  bundle: StreamBundle,
+  context: Context,
+  other: (blob: StreamBlob) => Promise<void>,
+): Promise<Map<string, Uint8Array>> {
+  const manifests = new Map<string, Uint8Array>();
+  let held = 0;
+  for await (const blob of bundle.blobs('small')) {
+    context.signal.throwIfAborted();
+    if (blob.kind !== 'manifest') {
+      await other(blob);
+      continue;
+    }
+    held += blob.size;
+    if (held > context.limits.bundleFile * 4) {
+      throw new SealiftError('bundle-too-large', 'too many manifests for a stream', {
+        subject: blob.name,
+        hint: 'save the bundle to a file and give its path',
+      });
+    }
+    manifests.set(blob.name, await blob.bytes(context.limits.manifest));
+  }
+  return manifests;
+}
+
+export function heldManifests(manifests: ReadonlyMap<string, Uint8Array>): ManifestReader {
+  return async (name) => {
+    const bytes = manifests.get(name);
+    if (!bytes) throw new SealiftError('blob-missing', 'a manifest is not listed as one', { subject: name });
+    return bytes;
+  };
+}
+
+export function digestOfName(name: string): ReturnType<typeof formatDigest> {
+  const [, algorithm, hex] = name.split('/');
+  return formatDigest(algorithm === 'sha512' ? 'sha512' : 'sha256', hex ?? '');
+}
+
+export function refuseOtherDigest(name: string, algorithm: HashAlgorithm, hex: string | undefined): void {
+  const want = digestOfName(name);
+  if (hex === digestHex(want)) return;
+  throw new SealiftError('digest-mismatch', `content has another digest: got ${algorithm}:${hex}, want ${want}`, {
+    subject: blobPath(want),
+    got: `${algorithm}:${hex}`,
+    want,
+    hint: 'the medium is damaged or was tampered with; copy the bundle again',
+  });
+}

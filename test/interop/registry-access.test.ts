@@ -1,0 +1,107 @@
+/** Registries that want a password and show a certificate of their own: said explicitly, or refused by name. */
+import { readFileSync, writeFileSync } from 'node:fs';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { type RunResult, succeeded } from '../../fixtures/cli.ts';
+import { type FixtureManifest, multiArchImage, pushImage } from '../../fixtures/images.ts';
+import {
+  REGISTRY_PASSWORD,
+  REGISTRY_USER,
+  type RunningRegistry,
+  startAnyRegistry,
+  TLS_CERTIFICATE_FILE,
+} from '../../fixtures/registry.ts';
+import { makeWalk, type Walk } from '../../fixtures/walk.ts';
+
+const image: FixtureManifest = multiArchImage();
+let registry: RunningRegistry;
+let walk: Walk;
+let right: string;
+let wrong: string;
+
+beforeAll(async () => {
+  registry = await startAnyRegistry({ tls: true, auth: true });
+  await pushImage(registry.url, 'team/multi', 'v1', image, {
+    ca: readFileSync(TLS_CERTIFICATE_FILE),
+    auth: `${REGISTRY_USER}:${REGISTRY_PASSWORD}`,
+  });
+  walk = makeWalk();
+  await walk.init({ keys: 'native' });
+  const authfile = (name: string, password: string): string => {
+    const file = walk.sandbox.path(name);
+    const auth = Buffer.from(`${REGISTRY_USER}:${password}`).toString('base64');
+    writeFileSync(file, JSON.stringify({ auths: { [registry.host]: { auth } } }), { mode: 0o600 });
+    return file;
+  };
+  right = authfile('right.json', REGISTRY_PASSWORD);
+  wrong = authfile('wrong.json', 'wrong');
+});
+afterAll(async () => {
+  await registry?.stop();
+  walk?.sandbox.remove();
+});
+
+let runs = 0;
+function attempt(args: readonly string[]): Promise<RunResult> {
+  runs += 1;
+  return walk.sandbox.run([
+    'export',
+    `registry.example/team/multi:v1=docker://${registry.host}/team/multi:v1`,
+    ...['--output', walk.sandbox.path(`${runs}.sealift`)],
+    ...['--passphrase-file', walk.passphraseFile, '--no-input', '--json', '--retry-times', '0'],
+    ...args,
+  ]);
+}
+
+function expectRefused(result: RunResult, code: string): void {
+  expect(result.stdout).not.toContain(REGISTRY_PASSWORD);
+  expect(result.stderr).not.toContain(REGISTRY_PASSWORD);
+  expect(JSON.parse(result.stdout)).toMatchObject({ error: { code } });
+  expect(result.code).toBe(6);
+}
+
+it('refuses a certificate nobody vouched for', async () => {
+  expectRefused(await attempt(['--authfile', right]), 'source-tls');
+});
+
+it('takes --ca-file with the right password', async () => {
+  succeeded(await attempt(['--authfile', right, '--ca-file', TLS_CERTIFICATE_FILE]), 'export');
+});
+
+it('takes --insecure-skip-tls-verify, and says what that weakens', async () => {
+  const result = succeeded(await attempt(['--authfile', right, '--insecure-skip-tls-verify']), 'export');
+  const { weakened } = (JSON.parse(result.stdout) as { result: { weakened: { option: string }[] } }).result;
+  expect(weakened.map((one) => one.option).join()).toContain('insecure-skip-tls-verify');
+});
+
+it.each([
+  ['no password', []],
+  ['a wrong password', ['wrong']],
+])('refuses with %s', async (_, file) => {
+  const authfile = file.length > 0 ? ['--authfile', wrong] : [];
+  expectRefused(await attempt([...authfile, '--ca-file', TLS_CERTIFICATE_FILE]), 'source-unauthorized');
+});
+
+it('says so where nobody answers, and where there is no such image', async () => {
+  const nobody = await walk.sandbox.run([
+    'export',
+    'registry.example/a:v1=docker://127.0.0.1:1/a:v1',
+    ...[
+      '--output',
+      walk.sandbox.path('nobody.sealift'),
+      '--plain-http',
+      '--no-input',
+      '--json',
+      '--retry-times',
+      '0',
+    ],
+    ...['--passphrase-file', walk.passphraseFile],
+  ]);
+  expectRefused(nobody, 'source-unreachable');
+  const missing = await walk.sandbox.run([
+    'export',
+    `registry.example/a:v1=docker://${registry.host}/team/multi:none`,
+    ...['--output', walk.sandbox.path('missing.sealift'), '--no-input', '--json', '--retry-times', '0'],
+    ...['--passphrase-file', walk.passphraseFile, '--authfile', right, '--ca-file', TLS_CERTIFICATE_FILE],
+  ]);
+  expectRefused(missing, 'source-not-found');
+});

@@ -27,6 +27,9 @@ export interface JsonOptions {
 /** V8 gives all strings above 16 Ki characters that are of one length the same hash; keys stay far below. */
 const MAX_KEY_LENGTH = 4096;
 
+/** Arrays and objects in one document. A bundle may have a million entries; 64 MiB of `{},` would fill the heap. */
+const MAX_CONTAINERS = 4_000_000;
+
 const QUOTE = 0x22;
 const BACKSLASH = 0x5c;
 const COMMA = 0x2c;
@@ -39,7 +42,7 @@ const CLOSE_OBJECT = 0x7d;
 /**
  * The value of one JSON document (RFC 8259), of at most `maxBytes` bytes, in time linear in its length.
  *
- * @throws SealiftError `json-too-large`; `json-too-deep`; `json-duplicate-key` (compared after unescaping, at
+ * @throws SealiftError `json-too-large` (in bytes, or above 4,000,000 arrays and objects); `json-too-deep`; `json-duplicate-key` (compared after unescaping, at
  * every level); `json-invalid` for invalid UTF-8, a byte order mark, anything behind the value, a number
  * beyond the range of doubles, a key above 4096 characters, and with `plainIntegers` for disguised integers
  */
@@ -84,9 +87,11 @@ function decode(bytes: Uint8Array, subject: string): string {
 function scan(text: string, options: JsonOptions, subject: string): void {
   const { maxDepth } = options;
   const plainIntegers = options.plainIntegers === true;
-  // One entry for each open container: the keys seen in an object, undefined for an array.
-  const open: (Set<string> | undefined)[] = [];
-  let keys: Set<string> | undefined;
+  // One entry for each level that was ever open, used again by the next object on that level.
+  const levels: KeySet[] = [];
+  let depth = 0;
+  let containers = 0;
+  let keys: KeySet | undefined;
   let keyNext = false;
   const { length } = text;
   let at = 0;
@@ -112,7 +117,7 @@ function scan(text: string, options: JsonOptions, subject: string): void {
         addKey(keys, text, start, at, escaped, subject);
       }
     } else if (c === OPEN_OBJECT || c === OPEN_ARRAY) {
-      if (open.length >= maxDepth) {
+      if (depth >= maxDepth) {
         throw new SealiftError(
           'json-too-deep',
           `document is nested too deeply: want at most ${maxDepth} levels`,
@@ -122,17 +127,29 @@ function scan(text: string, options: JsonOptions, subject: string): void {
           },
         );
       }
-      keys = c === OPEN_OBJECT ? new Set() : undefined;
+      containers += 1;
+      if (containers > MAX_CONTAINERS) {
+        throw new SealiftError(
+          'json-too-large',
+          `document has too many arrays and objects: want at most ${MAX_CONTAINERS}`,
+          { subject, want: MAX_CONTAINERS },
+        );
+      }
+      keys = levels[depth] ?? newKeySet();
+      levels[depth] = keys;
+      depth += 1;
       keyNext = c === OPEN_OBJECT;
-      open.push(keys);
+      keys.isObject = keyNext;
+      keys.few.length = 0;
+      if (keys.many.size > 0) keys.many = new Set();
       at += 1;
     } else if (c === CLOSE_OBJECT || c === CLOSE_ARRAY) {
-      open.pop();
-      keys = open.at(-1);
+      depth = Math.max(0, depth - 1);
+      keys = depth === 0 ? undefined : levels[depth - 1];
       keyNext = false;
       at += 1;
     } else if (c === COMMA) {
-      keyNext = keys !== undefined;
+      keyNext = keys?.isObject === true;
       at += 1;
     } else if (c === MINUS || (c >= 0x30 && c <= 0x39)) {
       at = checkNumber(text, at, plainIntegers, subject);
@@ -142,8 +159,35 @@ function scan(text: string, options: JsonOptions, subject: string): void {
   }
 }
 
+/** The keys of one open object; most have so few that comparing all is quicker than hashing. */
+interface KeySet {
+  isObject: boolean;
+  readonly few: string[];
+  many: Set<string>;
+}
+
+const FEW = 8;
+
+function newKeySet(): KeySet {
+  return { isObject: false, few: [], many: new Set() };
+}
+
+/** Whether `key` was not there yet. */
+function addTo(keys: KeySet, key: string): boolean {
+  const { few, many } = keys;
+  if (many.size === 0) {
+    if (few.includes(key)) return false;
+    few.push(key);
+    if (few.length > FEW) for (const one of few) many.add(one);
+    return true;
+  }
+  const before = many.size;
+  many.add(key);
+  return many.size > before;
+}
+
 function addKey(
-  keys: Set<string>,
+  keys: KeySet,
   text: string,
   start: number,
   end: number,
@@ -164,9 +208,7 @@ function addKey(
       throw invalid(subject, 'not JSON: bad escape in a key');
     }
   }
-  const before = keys.size;
-  keys.add(key);
-  if (keys.size === before) {
+  if (!addTo(keys, key)) {
     throw new SealiftError('json-duplicate-key', `an object has the key "${inert(key, 100)}" twice`, {
       subject,
       got: inert(key, 100),

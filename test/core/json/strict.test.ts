@@ -151,6 +151,10 @@ describe('refusals', () => {
     expect(codeOf(() => parse('"aa"', { maxBytes: 4 }))).toBe('accepted');
   });
 
+  it('millions of empty objects, which would fill the heap', () => {
+    expect(codeOf(() => parse(`[${'{},'.repeat(4_000_000)}{}]`))).toBe('json-too-large');
+  });
+
   it('huge numbers', () => {
     expect(codeOf(() => parse('1e999'))).toBe('json-invalid');
     expect(codeOf(() => parse(`[-${'9'.repeat(400)}]`))).toBe('json-invalid');
@@ -249,6 +253,14 @@ describe('duplicate keys', () => {
         },
       ),
     );
+  });
+
+  it('are not carried from one object to the next on the same level', () => {
+    const many = Array.from({ length: 30 }, (_, i) => `"k${i}":[{"k${i}":0}]`);
+    expect(codeOf(() => parse(`[{${many.join()}},{${many.join()}}]`))).toBe('accepted');
+    for (const i of [0, 7, 8, 9, 29]) {
+      expect(codeOf(() => parse(`[{${many.join()}},{${many.join()},"k${i}":1}]`))).toBe('json-duplicate-key');
+    }
   });
 
   it('makes keys long enough to collide in the hash table impossible', () => {

@@ -42,9 +42,10 @@ const CLOSE_OBJECT = 0x7d;
 /**
  * The value of one JSON document (RFC 8259), of at most `maxBytes` bytes, in time linear in its length.
  *
- * @throws SealiftError `json-too-large` (in bytes, or above 4,000,000 arrays and objects); `json-too-deep`; `json-duplicate-key` (compared after unescaping, at
- * every level); `json-invalid` for invalid UTF-8, a byte order mark, anything behind the value, a number
- * beyond the range of doubles, a key above 4096 characters, and with `plainIntegers` for disguised integers
+ * @throws SealiftError `json-too-large` (in bytes, or above 4,000,000 arrays and objects); `json-too-deep`;
+ * `json-duplicate-key` (compared after unescaping, at every level); `json-invalid` for invalid UTF-8, a byte
+ * order mark, anything behind the value, a number beyond the range of doubles, a key above 4096 characters,
+ * and with `plainIntegers` for disguised integers
  */
 export function parseJson(bytes: Uint8Array, options: JsonOptions): JsonValue {
   const { what, maxBytes } = options;

@@ -127,7 +127,7 @@ export async function judgeTrust(
   };
 }
 
-/** The client workflow (TUF specification section 5), with the name of the check that refused. */
+/** The client workflow (TUF specification section 5), each of its steps an answer of its own. */
 async function followChain(
   head: BundleHead,
   id: string,
@@ -135,29 +135,23 @@ async function followChain(
   options: JudgeOptions,
   context: Context,
 ): Promise<TrustedSet> {
-  const steps: Record<TrustStep, CheckName> = {
-    root: 'root-chain',
-    timestamp: 'timestamp',
-    snapshot: 'snapshot',
-    targets: 'targets',
-    delegated: 'targets',
-  };
-  // The workflow is one sequence; its steps are told apart here so that each check has its own answer.
   const order: readonly CheckName[] = ['root-chain', 'timestamp', 'snapshot', 'targets'];
   const details = new Map<CheckName, string>();
   let told = 0;
-  async function tell(until: number): Promise<void> {
-    for (; told < until; told += 1) {
-      const check = order[told];
-      if (check) await checklist.run(check, () => [undefined, details.get(check) ?? '']);
+  /** Tells that all checks before `check` have passed. */
+  async function tellUntil(check: CheckName | undefined): Promise<void> {
+    const end = check === undefined ? order.length : order.indexOf(check);
+    for (; told < end; told += 1) {
+      const passed = order[told];
+      if (passed) await checklist.run(passed, () => [undefined, details.get(passed) ?? '']);
     }
   }
   try {
     const set = await openTrustedSet(head, options, context);
     details.set('root-chain', `root ${set.root.version}`);
     await advance(set, metadataFiles(head), async (step, detail) => {
-      const check = steps[step];
-      await tell(order.indexOf(check));
+      const check = STEP_CHECKS[step];
+      await tellUntil(check);
       details.set(check, detail);
       await options.onStep?.(set, step, detail);
     });
@@ -165,22 +159,28 @@ async function followChain(
       throw new SealiftError('mix-and-match', 'first root and targets are of different collections', {
         got: set.collectionId ?? 'none',
         want: id,
+        check: 'targets',
       });
     }
-    await tell(order.length);
+    await tellUntil(undefined);
     return set;
   } catch (error) {
     const known = toSealiftError(error);
-    if (known.check !== undefined) throw known;
-    // Whatever has been told had passed; the failure belongs to the furthest step that began.
-    const failed = Math.max(told, ...order.map((check, index) => (details.has(check) ? index : 0)));
-    const begun = details.size > failed && known.code !== 'mix-and-match' ? failed + 1 : failed;
-    await tell(Math.min(begun, order.length - 1));
-    return checklist.run(order[Math.min(begun, order.length - 1)] ?? 'targets', () => {
+    const check = order.find((name) => name === known.check) ?? 'root-chain';
+    await tellUntil(check);
+    return checklist.run(check, () => {
       throw known;
     });
   }
 }
+
+const STEP_CHECKS: Readonly<Record<TrustStep, CheckName>> = {
+  root: 'root-chain',
+  timestamp: 'timestamp',
+  snapshot: 'snapshot',
+  targets: 'targets',
+  delegated: 'targets',
+};
 
 async function openTrustedSet(head: BundleHead, options: JudgeOptions, context: Context): Promise<TrustedSet> {
   const { anchor } = options;

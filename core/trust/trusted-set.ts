@@ -3,7 +3,8 @@
  * already. It opens nothing and reads no clock: one reading of it is handed in and holds for all steps.
  */
 import { createHash } from 'node:crypto';
-import { inert, SealiftError } from '../errors.ts';
+import { inert, isSealiftError, SealiftError } from '../errors.ts';
+import type { CheckName } from '../events.ts';
 import type { Limits } from '../limits.ts';
 import type { KeySummary, RoleSummary } from '../results.ts';
 import { CertificateStore } from './certificates.ts';
@@ -867,22 +868,24 @@ export async function advance(
       });
     return bytes;
   };
-  set.checkSameRoot(files.get(`${set.root.version}.root.json`));
-  for (;;) {
-    const bytes = files.get(`${set.root.version + 1}.root.json`);
-    if (!bytes) break;
-    await set.updateRoot(bytes);
-    await onStep('root', `root version ${set.root.version}`);
-  }
-  await set.finishRoots();
+  await asCheck('root-chain', async () => {
+    set.checkSameRoot(files.get(`${set.root.version}.root.json`));
+    for (;;) {
+      const bytes = files.get(`${set.root.version + 1}.root.json`);
+      if (!bytes) break;
+      await set.updateRoot(bytes);
+      await onStep('root', `root version ${set.root.version}`);
+    }
+    await set.finishRoots();
+  });
 
-  const state = await set.updateTimestamp(need('timestamp.json'));
+  const state = await asCheck('timestamp', () => set.updateTimestamp(need('timestamp.json')));
   const timestamp = set.timestamp;
   if (!timestamp) throw outOfOrder('timestamp');
   await onStep('timestamp', `timestamp version ${timestamp.version}${state === 'same' ? ', known' : ''}`);
 
   const prefix = (version: number): string => (set.root.consistentSnapshot ? `${version}.` : '');
-  await set.updateSnapshot(need(`${prefix(timestamp.snapshot.version)}snapshot.json`));
+  await asCheck('snapshot', () => set.updateSnapshot(need(`${prefix(timestamp.snapshot.version)}snapshot.json`)));
   const snapshot = set.snapshot;
   if (!snapshot) throw outOfOrder('snapshot');
   await onStep('snapshot', `snapshot version ${snapshot.version}`);
@@ -895,7 +898,7 @@ export async function advance(
       });
     return need(`${prefix(version)}${role}.json`);
   };
-  await set.updateTargets(fileOf('targets'));
+  await asCheck('targets', () => set.updateTargets(fileOf('targets')));
   await onStep('targets', `targets version ${snapshot.meta.get('targets')?.version}`);
 
   // Pre-order; every edge is verified, also the one to a role that was reached before.
@@ -908,10 +911,20 @@ export async function advance(
       open.pop();
       continue;
     }
-    await set.updateDelegated(delegation.name, top.role, fileOf(delegation.name));
+    const { role } = top;
+    await asCheck('targets', () => set.updateDelegated(delegation.name, role, fileOf(delegation.name)));
     if (visited.has(delegation.name)) continue;
     visited.add(delegation.name);
     open.push({ role: delegation.name, next: 0 });
   }
   await onStep('delegated', `${visited.size} delegated roles`);
+}
+
+/** Names the check that refused. `work` may also throw before it gives a promise. */
+async function asCheck<T>(check: CheckName, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    throw isSealiftError(error) ? error.with({ check }) : error;
+  }
 }

@@ -111,9 +111,7 @@ describe.each(['crash', 'full'] as const)('%s', (mode) => {
       mode,
       (gate) => gate.audit({ now: NOW, actor: 'keeper', event: 'import' }),
       async (gate, failed) => {
-        expect(await readFile(path.join(gate.directory, 'audit.log'), 'utf8')).toMatch(
-          new RegExp(`^${RegExp.escape(first)}`),
-        );
+        expect((await readFile(path.join(gate.directory, 'audit.log'), 'utf8')).startsWith(first)).toBe(true);
         await within(gate.directory, false, (again) =>
           again.audit({ now: NOW, actor: 'keeper', event: 'import' }),
         );

@@ -36,6 +36,7 @@ const CERTIFICATE_CODES = new Set([
 /** Codes of failures that another attempt would only repeat. */
 const FINAL_CODES = new Set(['ENOTFOUND', 'EINVAL', 'ERR_INVALID_URL', 'ERR_INVALID_CHAR']);
 
+const TLS_HINT = 'the server may want TLS; try without --plain-http';
 const PLAIN_HTTP_HINT = 'the server may speak plain HTTP; if that is meant, give --plain-http';
 
 /**
@@ -87,7 +88,7 @@ export function connectionFailure(
     return new SealiftError('source-protocol', `answer is not HTTP: ${text}`, {
       subject,
       got: code,
-      hint: url.protocol === 'http:' ? 'the server may want TLS; try without --plain-http' : undefined,
+      hint: url.protocol === 'http:' ? TLS_HINT : undefined,
       cause: error,
     });
   }
@@ -95,10 +96,19 @@ export function connectionFailure(
   const failure = new SealiftError('source-unreachable', got === undefined ? what : `${what}, ${got}`, {
     subject,
     got: got ?? (code === '' ? undefined : code),
-    hint: 'check the name, the network and that the registry runs; --retry-times tries more often',
+    hint: hintFor(code, text, url, got),
     cause: error,
   });
   return FINAL_CODES.has(code) ? failure : new Transient(failure);
+}
+
+/** Servers that are spoken to in the wrong protocol mostly hang up. */
+function hintFor(code: string, text: string, url: URL, got: string | undefined): string {
+  if (got === undefined && code === 'ECONNRESET') {
+    if (/before secure TLS connection/.test(text)) return PLAIN_HTTP_HINT;
+    if (url.protocol === 'http:') return TLS_HINT;
+  }
+  return 'check the name, the network and that the registry runs; --retry-times tries more often';
 }
 
 /** Where a host has several addresses, the code is in the errors of an AggregateError. */

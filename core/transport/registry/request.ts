@@ -130,6 +130,7 @@ function exchange(
     const timer = setTimeout(() => request.destroy(new Stall(`no answer within ${timeoutMs} ms`)), timeoutMs);
     request.once('socket', (socket) => {
       timer.refresh();
+      if (request.reusedSocket) return;
       socket.once(url.protocol === 'https:' ? 'secureConnect' : 'connect', () => timer.refresh());
     });
     request.on('error', (error: NodeJS.ErrnoException) => {

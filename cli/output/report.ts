@@ -1,0 +1,500 @@
+/** Results as text. Every text that comes from a bundle, an image or a registry goes through `inert`. */
+import { inert } from '../../core/errors.ts';
+import type {
+  CheckResult,
+  CollectionSummary,
+  ExportResult,
+  GarbageResult,
+  ImageSummary,
+  ImageVerdict,
+  ImportResult,
+  InspectResult,
+  KeySummary,
+  PinResult,
+  RoleSummary,
+  TrustStatus,
+  Verdict,
+  VerifyResult,
+  Weakening,
+} from '../../core/results.ts';
+import type { StoreListing } from '../../core/store/store.ts';
+import type { RootSummary } from '../../core/trust-admin.ts';
+import type { TextView } from '../command.ts';
+import {
+  formatDistance,
+  formatSize,
+  formatTime,
+  groupedFingerprint,
+  plural,
+  shellQuote,
+  shortDigest,
+  table,
+} from './format.ts';
+import { statusLine } from './status.ts';
+import type { Style } from './style.ts';
+
+const lines = (...parts: readonly (string | readonly string[] | undefined)[]): string =>
+  parts
+    .flatMap((part) => (part === undefined ? [] : part))
+    .map((line) => line.trimEnd())
+    .join('\n');
+
+/** `  label        value`, one pair a line. */
+function facts(pairs: readonly (readonly [string, string] | undefined)[]): readonly string[] {
+  return table(
+    pairs.flatMap((pair) => (pair === undefined ? [] : [[...pair]])),
+    '  ',
+  );
+}
+
+function heading(style: Style, text: string): readonly string[] {
+  return ['', style.bold(text)];
+}
+
+function expiry(moment: string, now: Date): string {
+  const past = new Date(moment).getTime() <= now.getTime();
+  return `${formatTime(moment)} (${past ? 'expired ' : ''}${formatDistance(moment, now)})`;
+}
+
+function command(...words: readonly string[]): string {
+  return `    ${words.map((word) => shellQuote(inert(word, 4096))).join(' ')}`;
+}
+
+function collectionFacts(collection: CollectionSummary, now: Date): readonly (readonly [string, string])[] {
+  return [
+    ['collection', `${inert(collection.name)}, version ${collection.version}`],
+    ['id', collection.id],
+    ['made', formatTime(collection.created)],
+    ['expires', expiry(collection.expires, now)],
+    ['root', `version ${collection.rootVersion}, fingerprint ${collection.rootFingerprint}`],
+  ];
+}
+
+function roleRows(roles: readonly RoleSummary[], now: Date): readonly string[] {
+  const rows = roles.map((role) => [
+    inert(role.role),
+    `version ${role.version}`,
+    `${role.threshold} of ${plural(role.keys.length, 'key')}`,
+    expiry(role.expires, now),
+  ]);
+  return table(rows, '  ');
+}
+
+function keyText(key: KeySummary): string {
+  const who = key.userId === undefined ? '' : `  ${inert(key.userId)}`;
+  return `${inert(key.type)} ${inert(key.fingerprint ?? key.keyId)}${who}`;
+}
+
+function keyRows(roles: readonly RoleSummary[]): readonly string[] {
+  const seen = new Map<string, string[]>();
+  for (const role of roles) {
+    for (const key of role.keys) {
+      const row = seen.get(key.keyId);
+      if (row !== undefined) row[1] = `${row[1]}, ${inert(role.role)}`;
+      else {
+        seen.set(key.keyId, [keyText(key), inert(role.role)]);
+      }
+    }
+  }
+  return [...seen.values()].flatMap(([key, names]) => [`  ${key}`, `      signs ${names}`]);
+}
+
+function platformsOf(image: { readonly platforms: readonly string[] }): string {
+  return image.platforms.length === 0
+    ? 'no platform'
+    : image.platforms.map((platform) => inert(platform)).join(', ');
+}
+
+function evidenceOf(image: ImageSummary): string | undefined {
+  if (image.evidence.length === 0) return undefined;
+  const types = new Map<string, number>();
+  for (const { artifactType } of image.evidence) {
+    const type = artifactType === '' ? 'untyped' : inert(artifactType);
+    types.set(type, (types.get(type) ?? 0) + 1);
+  }
+  const list = [...types].map(([type, count]) => (count === 1 ? type : `${count} x ${type}`)).join(', ');
+  return `evidence: ${list} (carried as it is, not judged)`;
+}
+
+function omittedOf(image: ImageSummary): string | undefined {
+  if (image.omitted.length === 0) return undefined;
+  const names = image.omitted.map((part) => inert(part.platform ?? shortDigest(part.digest)));
+  const shown =
+    names.length > 6 ? `${names.slice(0, 6).join(', ')} and ${names.length - 6} more` : names.join(', ');
+  return `left out: ${shown}`;
+}
+
+function imageLines(image: ImageSummary, style: Style, indent: string): readonly string[] {
+  return [
+    `${indent}${style.dim(image.digest)}`,
+    `${indent}${platformsOf(image)}, ${formatSize(image.size)}`,
+    ...[evidenceOf(image), omittedOf(image)].flatMap((line) =>
+      line === undefined ? [] : [`${indent}${line}`],
+    ),
+    ...(image.digestMadeHere ? [`${indent}the source did not know this digest; it was made here`] : []),
+  ];
+}
+
+const VERDICTS: Readonly<Record<Verdict, 'pass' | 'attention' | 'fail'>> = {
+  verified: 'pass',
+  carried: 'attention',
+  unsigned: 'attention',
+  invalid: 'fail',
+  expired: 'fail',
+};
+
+function verdictLines(image: ImageVerdict, style: Style): readonly string[] {
+  const kind = image.admitted ? VERDICTS[image.verdict] : 'fail';
+  const paint = kind === 'pass' ? style.good : kind === 'fail' ? style.bad : style.warn;
+  const word = image.admitted ? image.verdict : `refused (${image.verdict})`;
+  const reason = image.reason === '' ? [] : [`    ${inert(image.reason)}`];
+  return [
+    `${style[kind]} ${paint(word)}  ${style.bold(inert(image.name))}`,
+    ...reason,
+    ...imageLines(image, style, '    '),
+  ];
+}
+
+function weakenedLines(weakened: readonly Weakening[], style: Style): readonly string[] {
+  if (weakened.length === 0) return [];
+  return [
+    ...heading(style, 'Weakened checks'),
+    ...weakened.map(({ option, effect }) => `${style.attention} ${inert(option)}: ${inert(effect)}`),
+  ];
+}
+
+function checkLines(checks: readonly CheckResult[], view: TextView): readonly string[] {
+  if (view.checksShown || checks.length === 0) return [];
+  return [
+    ...heading(view.style, 'Checks'),
+    ...checks.map((check) => statusLine({ type: 'check', ...check }, view.style)),
+  ];
+}
+
+export function exportText(result: ExportResult, view: TextView): string {
+  const { style, now } = view;
+  const { collection } = result;
+  const toStream = result.output === '-';
+  const file = toStream ? 'BUNDLE' : result.output;
+  const reused = result.written.resumedBytes;
+  return lines(
+    `${style.pass} ${style.good('written')}  ${style.bold(toStream ? 'to standard output' : inert(result.output, 4096))}  ${formatSize(result.size)}`,
+    facts([
+      ['collection', `${inert(collection.name)}, version ${collection.version}`],
+      ['made', formatTime(collection.created)],
+      ['expires', expiry(collection.expires, now)],
+      ['blobs', `${result.blobs.count}, ${formatSize(result.blobs.bytes)}`],
+      result.resumed
+        ? [
+            'resumed',
+            `${formatSize(reused)} were there from an earlier run, ${formatSize(result.written.bytes)} written now`,
+          ]
+        : undefined,
+      result.sha256 === undefined ? undefined : ['sha256', result.sha256],
+    ]),
+    heading(style, plural(result.images.length, 'image')),
+    result.images.flatMap((image) => [
+      `  ${style.bold(inert(image.name))}`,
+      ...imageLines(image, style, '    '),
+    ]),
+    weakenedLines(result.weakened, style),
+    heading(style, 'On the sealed side'),
+    '  the first time, pin the root; read the fingerprint out over the phone, it must not come from the stick:',
+    groupedFingerprint(collection.rootFingerprint).map((group) => `    ${style.bold(group)}`),
+    command('sealift', 'trust', 'pin', file, '--fingerprint', collection.rootFingerprint),
+    '  every time:',
+    command('sealift', 'import', file),
+    '  by hand, with stock tools; README.txt in the bundle has the commands:',
+    command('tar', '-xOf', file, 'README.txt'),
+  );
+}
+
+function withdrawnLines(result: VerifyResult, style: Style): readonly string[] {
+  const gone = result.withdrawn.map(
+    ({ name, reason, at }) =>
+      `${style.attention} withdrawn ${inert(name)}: ${inert(reason)} (${formatTime(at)})`,
+  );
+  const vanished = result.vanished.map(
+    (name) => `${style.attention} no longer listed, never withdrawn, kept: ${inert(name)}`,
+  );
+  return gone.length + vanished.length === 0
+    ? []
+    : [...heading(style, 'Withdrawn and vanished'), ...gone, ...vanished];
+}
+
+function verifiedLines(result: VerifyResult, view: TextView): readonly string[] {
+  const { style, now } = view;
+  return [
+    ...facts(collectionFacts(result.collection, now)),
+    ...checkLines(result.checks, view),
+    ...heading(style, plural(result.images.length, 'image')),
+    ...result.images.flatMap((image) => verdictLines(image, style)),
+    ...withdrawnLines(result, style),
+    ...weakenedLines(result.weakened, style),
+    '',
+    style.dim('No policy is set: the signatures of the collection decide, and no evidence is demanded.'),
+  ];
+}
+
+/** Some or all images are refused. */
+export function refusedImages(result: VerifyResult): readonly ImageVerdict[] {
+  return result.images.filter((image) => !image.admitted);
+}
+
+function bundleName(bundle: string): string {
+  return bundle === '-' ? 'standard input' : inert(bundle, 4096);
+}
+
+export function verifyText(result: VerifyResult, view: TextView): string {
+  const { style } = view;
+  const refused = refusedImages(result).length;
+  const failed = result.checks.some((check) => check.status === 'failed');
+  const verdict =
+    failed || refused > 0
+      ? `${style.fail} ${style.bad('refused')}`
+      : `${style.pass} ${style.good('verified')}`;
+  return lines(
+    `${verdict}  ${style.bold(bundleName(result.bundle))}  ${formatSize(result.size)}`,
+    verifiedLines(result, view),
+    result.deep
+      ? undefined
+      : style.dim('Layers were not read (--no-deep); an import reads and checks every byte all the same.'),
+    failed || refused > 0 || result.bundle === '-'
+      ? undefined
+      : [...heading(style, 'Next'), command('sealift', 'import', result.bundle)],
+  );
+}
+
+/** What is shown before the question whether to import. */
+export function confirmationText(result: VerifyResult, view: TextView): string {
+  return lines(
+    `${view.style.bold(bundleName(result.bundle))}  ${formatSize(result.size)}`,
+    verifiedLines(result, view),
+    '',
+  );
+}
+
+export function importText(result: ImportResult, view: TextView): string {
+  const { style } = view;
+  const refused = refusedImages(result);
+  const name = (word: string) => (image: string) => `  ${word}  ${inert(image)}`;
+  const known = new Set([...result.imported, ...result.unchanged]);
+  const others = result.images.filter((image) => image.admitted && !known.has(image.name)).length;
+  return lines(
+    `${refused.length === 0 ? `${style.pass} ${style.good('imported')}` : `${style.attention} ${style.warn('partly imported')}`}  ${style.bold(bundleName(result.bundle))} into ${style.bold(inert(result.store, 4096))}`,
+    facts([
+      ['collection', `${inert(result.collection.name)}, version ${result.collection.version}`],
+      ['expires', expiry(result.collection.expires, view.now)],
+      [
+        'written',
+        `${plural(result.written.blobs, 'blob')}, ${formatSize(result.written.bytes)}${
+          result.written.reusedBytes === 0
+            ? ''
+            : `; ${formatSize(result.written.reusedBytes)} were there already`
+        }`,
+      ],
+      ['audit log', `head ${result.auditHead}`],
+    ]),
+    checkLines(result.checks, view),
+    heading(style, plural(result.imported.length + result.unchanged.length, 'image')),
+    result.imported.map(name(style.good('imported '))),
+    result.unchanged.map(name('unchanged')),
+    result.removed.map(name(style.warn('removed, withdrawn'))),
+    refused.map((image) => `  ${style.bad('refused  ')}  ${inert(image.name)}: ${inert(image.reason)}`),
+    others > 0 ? `  ${plural(others, 'image')} of the bundle not asked for` : undefined,
+    withdrawnLines(result, style),
+    weakenedLines(result.weakened, style),
+    heading(style, 'Next'),
+    '  let others pull from it:',
+    command('sealift', 'serve', result.store),
+    '  or read the store with any tool that knows OCI layouts:',
+    result.imported[0] === undefined && result.unchanged[0] === undefined
+      ? undefined
+      : command(
+          'skopeo',
+          'inspect',
+          `oci:${result.store}:${result.imported[0] ?? result.unchanged[0] ?? ''}`,
+        ),
+  );
+}
+
+export function inspectText(result: InspectResult, view: TextView): string {
+  const { style, now } = view;
+  const { collection } = result;
+  return lines(
+    `${style.bold(inert(result.location, 4096))}  ${result.kind}`,
+    result.verified
+      ? undefined
+      : `${style.attention} ${style.warn('not verified')}: this is what it claims; sealift verify tells what is true`,
+    collection === undefined ? undefined : facts(collectionFacts(collection, now)),
+    collection === undefined || collection.roles.length === 0
+      ? undefined
+      : [
+          ...heading(style, 'Roles'),
+          ...roleRows(collection.roles, now),
+          ...heading(style, 'Keys'),
+          ...keyRows(collection.roles),
+        ],
+    heading(style, plural(result.images.length, 'image')),
+    result.images.flatMap((image) => [
+      `  ${style.bold(inert(image.name))}`,
+      ...imageLines(image, style, '    '),
+    ]),
+  );
+}
+
+export function initText(
+  collection: CollectionSummary & {
+    readonly directory: string;
+    readonly recoveryFile: string;
+    readonly samePassphrase: boolean;
+  },
+  view: TextView,
+): string {
+  const { style, now } = view;
+  return lines(
+    `${style.pass} ${style.good('made')}  the collection ${style.bold(inert(collection.name))}`,
+    facts([
+      ['directory', inert(collection.directory, 4096)],
+      ['id', collection.id],
+      ['root expires', expiry(collection.expires, now)],
+      ['recovery key', inert(collection.recoveryFile, 4096)],
+    ]),
+    collection.samePassphrase ? '  the recovery key has the same passphrase as the collection' : undefined,
+    `${style.attention} ${style.warn('put the recovery key')} on another medium, away from this machine: with it a lost or stolen key is replaced`,
+    heading(style, 'Fingerprint of the root'),
+    '  what the sealed side pins; read it out over the phone, or hand it over on paper:',
+    groupedFingerprint(collection.rootFingerprint).map((group) => `    ${style.bold(group)}`),
+    heading(style, 'Next'),
+    command('sealift', 'export', 'alpine:3.20', '--output', 'images.tar'),
+  );
+}
+
+export function listText(listing: StoreListing, store: string, view: TextView): string {
+  const { style, now } = view;
+  const stale = listing.images.filter((image) => new Date(image.trustExpires).getTime() <= now.getTime());
+  if (listing.images.length + listing.notAdmitted.length === 0) {
+    return lines(`The store ${inert(store, 4096)} holds no images.`);
+  }
+  const rows = listing.images.map((image) => [
+    inert(image.name),
+    shortDigest(image.digest),
+    formatSize(image.contentSize),
+    image.platforms.length > 2 ? plural(image.platforms.length, 'platform') : platformsOf(image),
+    formatTime(image.importedAt).slice(0, 10),
+    stale.includes(image)
+      ? `expired ${formatDistance(image.trustExpires, now)}`
+      : formatDistance(image.trustExpires, now),
+  ]);
+  const [head, ...body] = table([
+    ['NAME', 'DIGEST', 'SIZE', 'PLATFORMS', 'IMPORTED', 'TRUST EXPIRES'],
+    ...rows,
+  ]);
+  return lines(
+    listing.images.length === 0 ? undefined : [style.bold(head ?? ''), ...body],
+    stale.length === 0
+      ? undefined
+      : [
+          '',
+          `${style.attention} ${style.warn('stale')}: the trust ${plural(stale.length, 'image')} came in on has expired; import a newer bundle`,
+        ],
+    listing.notAdmitted.length === 0
+      ? undefined
+      : [
+          ...heading(style, 'Not let in by a gate'),
+          ...listing.notAdmitted.map(
+            ({ name, digest, reason }) =>
+              `${style.fail} ${inert(name)}  ${shortDigest(inert(digest))}  ${inert(reason)}`,
+          ),
+        ],
+  );
+}
+
+export function garbageText(result: GarbageResult, { style }: TextView): string {
+  const what = `${plural(result.removedBlobs, 'blob')}, ${formatSize(result.removedBytes)}`;
+  return lines(
+    result.dryRun
+      ? `${style.skip} would remove ${what}; ${plural(result.keptBlobs, 'blob')} are needed; nothing was changed (--dry-run)`
+      : `${style.pass} ${style.good('removed')} ${what}; ${plural(result.keptBlobs, 'blob')} kept in ${inert(result.store, 4096)}`,
+  );
+}
+
+export function pinText(result: PinResult, source: string, { style }: TextView): string {
+  return lines(
+    result.alreadyPinned
+      ? `${style.pass} was pinned already  the collection ${style.bold(inert(result.collectionName))}`
+      : `${style.pass} ${style.good('pinned')}  the collection ${style.bold(inert(result.collectionName))}`,
+    facts([
+      ['id', result.collectionId],
+      ['root', `version ${result.rootVersion}, fingerprint ${result.fingerprint}`],
+      [
+        'may sign',
+        result.scopes.length === 0 ? 'every name' : result.scopes.map((scope) => inert(scope)).join(', '),
+      ],
+      ['gate', inert(result.gate, 4096)],
+    ]),
+    heading(style, 'Next'),
+    command('sealift', 'verify', source.endsWith('.json') ? 'BUNDLE' : source),
+  );
+}
+
+export function trustStatusText(status: TrustStatus, { style, now }: TextView): string {
+  if (status.collections.length === 0) {
+    return lines(
+      `The gate ${inert(status.gate, 4096)} trusts no collection yet.`,
+      heading(style, 'Next'),
+      '  with the fingerprint that the other side read out:',
+      '    sealift trust pin BUNDLE --fingerprint SHA256',
+    );
+  }
+  return lines(
+    status.collections.flatMap((collection) => {
+      const state = collection.expired
+        ? `${style.fail} ${style.bad('expired')}`
+        : collection.version === undefined
+          ? `${style.skip} nothing accepted yet`
+          : `${style.pass} ${style.good('current')}`;
+      return [
+        `${state}  ${style.bold(inert(collection.name))}`,
+        ...facts([
+          ['id', collection.id],
+          ['pinned', `${collection.pin}, ${formatTime(collection.pinnedAt)}`],
+          ['root', `version ${collection.rootVersion}, fingerprint ${collection.rootFingerprint}`],
+          [
+            'may sign',
+            collection.scopes.length === 0 ? 'every name' : collection.scopes.map((s) => inert(s)).join(', '),
+          ],
+          collection.version === undefined ? undefined : ['version', String(collection.version)],
+          collection.expires === undefined ? undefined : ['expires', expiry(collection.expires, now)],
+          collection.clockFloor === undefined
+            ? undefined
+            : ['clock floor', formatTime(collection.clockFloor)],
+        ]),
+        '',
+      ];
+    }),
+    facts([
+      ['gate', inert(status.gate, 4096)],
+      ['audit log', `head ${status.auditHead}`],
+    ]),
+  );
+}
+
+export function rootText(root: RootSummary, { style, now }: TextView): string {
+  const name = root.collectionName === '' ? 'a root file' : inert(root.collectionName);
+  return lines(
+    `${style.bold(name)}  root version ${root.rootVersion}`,
+    facts([
+      ['id', root.collectionId],
+      ['fingerprint', root.fingerprint],
+      ['expires', expiry(root.expires, now)],
+      ['signed by', `${root.threshold} of ${plural(root.keys.length, 'key')}`],
+    ]),
+    root.keys.map((key) => `    ${keyText(key)}`),
+    root.kind === 'collection'
+      ? undefined
+      : `${style.attention} ${style.warn('a claim')}: compare it with what the other side reads out`,
+    heading(style, 'To read out'),
+    groupedFingerprint(root.fingerprint).map((group) => `    ${style.bold(group)}`),
+  );
+}

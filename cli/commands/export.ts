@@ -1,0 +1,144 @@
+import os from 'node:os';
+import { SealiftError } from '../../core/errors.ts';
+import type { Command } from '../command.ts';
+import { transferOptions } from '../options/common.ts';
+import { passphraseOptions } from '../options/passphrase.ts';
+import { outputFile } from '../options/paths.ts';
+import { readCaFile, sourceOptions } from '../options/source.ts';
+import { parseDuration, parseMoment } from '../options/values.ts';
+import { exportText } from '../output/report.ts';
+import { passphraseMissing } from './init.ts';
+
+const DEFAULT_LIFETIME = '90d';
+
+export const exportCommand: Command = {
+  words: ['export'],
+  summary: 'write images and their evidence into one signed file',
+  about:
+    'IMAGE is a name (alpine:3.20), docker://REFERENCE or oci:DIRECTORY[:NAME]; NAME=LOCATION gives it another full name. An export that was interrupted goes on when the same command is run again.',
+  positionals: [{ name: 'IMAGE', describe: '[NAME=]LOCATION', required: true, many: true }],
+  options: {
+    output: {
+      kind: 'text',
+      alias: 'o',
+      value: 'FILE|-',
+      describe: 'the bundle to write; - is standard output',
+    },
+    platform: {
+      kind: 'list',
+      value: 'OS/ARCH',
+      describe: 'only this platform; may be given again (default: all)',
+    },
+    expires: {
+      kind: 'text',
+      value: 'TIME',
+      describe: `how long the bundle can be imported, such as 30d or 12h (default ${DEFAULT_LIFETIME})`,
+    },
+    created: {
+      kind: 'text',
+      value: 'TIME',
+      describe: 'the moment of making, such as 2026-11-23T12:00:00Z (default: now)',
+    },
+    'exclude-evidence': { kind: 'flag', describe: 'leave signatures and attestations behind' },
+    'docker-archive': {
+      kind: 'flag',
+      describe: 'write manifest.json too, so that docker load and podman load read the file',
+    },
+    force: { kind: 'flag', alias: 'f', describe: 'replace a file that is already there' },
+    writer: {
+      kind: 'text',
+      value: 'KIND',
+      choices: ['sequential', 'positional'],
+      describe: 'sequential or positional (default: what the output allows)',
+    },
+    ...sourceOptions,
+    ...transferOptions,
+    ...passphraseOptions,
+  },
+  examples: [
+    'sealift export alpine:3.20 -o images.tar',
+    'sealift export --platform linux/amd64 nginx:1.29 quay.io/prometheus/prometheus:v3.0.0 -o images.tar',
+    'sealift export docker.io/acme/app:1.0=oci:./build/app -o - | ssh carrier "cat > app.tar"',
+  ],
+  run: async (runtime) => {
+    const { args, paths, workflows, passphrase } = runtime;
+    const output = args.text('output');
+    if (output === undefined) {
+      throw new SealiftError('invalid-argument', 'where does the bundle go? --output is missing', {
+        subject: '--output',
+        hint: 'add --output images.tar, or --output - for standard output',
+      });
+    }
+    const lifetime = parseDuration(args.text('expires') ?? DEFAULT_LIFETIME, '--expires');
+    const createdText = args.text('created');
+    const created = createdText === undefined ? undefined : parseMoment(createdText, '--created');
+    const writer = args.text('writer') as 'sequential' | 'positional' | undefined;
+    const concurrency = args.integer('concurrency', 1, 64) ?? 4;
+    const retryTimes = args.integer('retry-times', 0, 100) ?? 5;
+    const caFile = args.text('ca-file');
+    const authFile = args.text('authfile');
+    const ca = caFile === undefined ? undefined : readCaFile(caFile);
+    const images = await Promise.all(
+      args.positionals('IMAGE').map((image) => workflows.parseLocation(image)),
+    );
+    const platforms = await Promise.all(
+      args.list('platform').map((platform) => workflows.parsePlatform(platform)),
+    );
+    const insecureSkipTlsVerify = args.flag('insecure-skip-tls-verify');
+    const plainHttp = args.flag('plain-http');
+    if (insecureSkipTlsVerify) {
+      runtime.notice(
+        'warning',
+        'tls-not-verified',
+        "registries' certificates are not checked (--insecure-skip-tls-verify)",
+      );
+    }
+    const toStdout = output === '-';
+    if (toStdout && args.flag('json')) {
+      throw new SealiftError(
+        'invalid-argument',
+        'standard output cannot take both the bundle and the JSON document',
+        {
+          subject: '--json',
+          hint: 'write the bundle to a file with --output FILE',
+        },
+      );
+    }
+    const target = toStdout
+      ? ({ kind: 'stream', stream: runtime.claimStdout() } as const)
+      : ({ kind: 'file', path: outputFile(output, runtime.cwd) } as const);
+    const context = await runtime.context();
+    const result = await workflows.exportBundle(
+      {
+        collection: paths.collection.path,
+        images,
+        output: target,
+        platforms,
+        lifetime,
+        created,
+        includeEvidence: !args.flag('exclude-evidence'),
+        dockerArchive: args.flag('docker-archive'),
+        force: args.flag('force'),
+        writer,
+        concurrency,
+        source: {
+          plainHttp,
+          insecureSkipTlsVerify,
+          ...(ca === undefined ? {} : { caFile: ca }),
+          credentials: await workflows.credentials({ authFile, env: runtime.env, homedir: os.homedir() }),
+          retryTimes,
+          concurrencyPerHost: concurrency,
+          timeoutMs: 60_000,
+        },
+        passphrase: async (purpose) => {
+          const answer = await passphrase(purpose);
+          if (answer === undefined) throw passphraseMissing();
+          return answer;
+        },
+        pid: runtime.pid,
+      },
+      context,
+    );
+    return { result, text: (view) => exportText(result, view) };
+  },
+};

@@ -1,0 +1,19 @@
+import type { Command } from '../command.ts';
+import { parseStoreLocation } from '../options/paths.ts';
+import { garbageText } from '../output/report.ts';
+
+export const gcCommand: Command = {
+  words: ['gc'],
+  summary: 'remove blobs from the store that no image needs',
+  positionals: [{ name: 'STORE', describe: 'store:DIR (default: the path of --store)' }],
+  options: {
+    'dry-run': { kind: 'flag', alias: 'n', describe: 'say what would be removed, and remove nothing' },
+  },
+  examples: ['sealift gc --dry-run', 'sealift gc store:/srv/images'],
+  run: async ({ args, paths, workflows, pid, cwd }) => {
+    const given = args.positional('STORE');
+    const store = given === undefined ? paths.store.path : parseStoreLocation(given, cwd);
+    const result = await workflows.collectGarbage(store, { dryRun: args.flag('dry-run'), pid });
+    return { result, text: (view) => garbageText(result, view) };
+  },
+};

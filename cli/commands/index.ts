@@ -1,0 +1,29 @@
+import type { Command } from '../command.ts';
+import { completionCommand } from './completion.ts';
+import { exportCommand } from './export.ts';
+import { gcCommand } from './gc.ts';
+import { importCommand } from './import.ts';
+import { initCommand } from './init.ts';
+import { inspectCommand } from './inspect.ts';
+import { lsCommand } from './ls.ts';
+import { serveCommand } from './serve.ts';
+import { trustPinCommand, trustRootCommand, trustStatusCommand } from './trust.ts';
+import { verifyCommand } from './verify.ts';
+import { versionCommand } from './version.ts';
+
+/** Every command, in the order help shows them. */
+export const COMMANDS: readonly Command[] = [
+  initCommand,
+  exportCommand,
+  verifyCommand,
+  inspectCommand,
+  importCommand,
+  lsCommand,
+  gcCommand,
+  serveCommand,
+  trustPinCommand,
+  trustStatusCommand,
+  trustRootCommand,
+  versionCommand,
+  completionCommand,
+];

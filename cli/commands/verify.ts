@@ -1,0 +1,62 @@
+import { SealiftError } from '../../core/errors.ts';
+import type { Command } from '../command.ts';
+import { EXIT_CODES } from '../exit-codes.ts';
+import { bundleFrom, judgeOptions } from '../options/bundle.ts';
+import { parseFingerprint } from '../options/values.ts';
+import { refusedImages, verifyText } from '../output/report.ts';
+
+export const verifyCommand: Command = {
+  words: ['verify'],
+  summary: 'make every check an import makes, and change nothing',
+  about:
+    'Judges by the root that was pinned (sealift trust pin), or by the one root with the fingerprint given. Every layer is read and hashed too, unless --no-deep says otherwise.',
+  positionals: [
+    { name: 'BUNDLE', describe: 'the file; - is standard input', required: true },
+    { name: 'NAME', describe: 'only these images', many: true },
+  ],
+  options: {
+    fingerprint: {
+      kind: 'text',
+      value: 'SHA256',
+      describe: 'judge by the root with this fingerprint instead of a pin',
+    },
+    deep: { kind: 'flag', describe: 'read and hash the layers too (default)' },
+    'no-deep': { kind: 'flag', describe: 'stop before the layers: signatures, expiry, manifests only' },
+    silent: { kind: 'flag', alias: 's', describe: 'print nothing at all; the exit code is the answer' },
+    ...judgeOptions,
+  },
+  examples: [
+    'sealift verify /media/stick/images.tar',
+    'sealift verify --fingerprint 1f3c… images.tar docker.io/library/alpine:3.20',
+    'sealift verify --silent images.tar && echo good',
+  ],
+  run: async (runtime) => {
+    const { args, paths, workflows } = runtime;
+    if (args.flag('deep') && args.flag('no-deep')) {
+      throw new SealiftError('invalid-argument', 'got both --deep and --no-deep, want one of them', {
+        subject: '--deep',
+      });
+    }
+    const fingerprint = args.text('fingerprint');
+    const pinned = fingerprint === undefined ? undefined : parseFingerprint(fingerprint, '--fingerprint');
+    const context = await runtime.context();
+    const result = await workflows.verifyBundle(
+      {
+        bundle: bundleFrom(runtime),
+        gate: paths.gate.path,
+        fingerprint: pinned,
+        names: args.positionals('NAME'),
+        deep: !args.flag('no-deep'),
+        overrides: { allowClockJump: args.flag('allow-clock-jump') },
+      },
+      context,
+    );
+    const good =
+      refusedImages(result).length === 0 && result.checks.every((check) => check.status !== 'failed');
+    return {
+      result,
+      text: (view) => verifyText(result, view),
+      exitCode: good ? EXIT_CODES.done[0] : EXIT_CODES.trust[0],
+    };
+  },
+};

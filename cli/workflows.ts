@@ -1,0 +1,125 @@
+/**
+ * The way from the commands to the library: everything behind `await import()`, so that a command loads only
+ * what it uses, and in one interface, so that tests can put something else in its place.
+ */
+import type { Context } from '../core/context.ts';
+import type { InspectOptions } from '../core/inspect.ts';
+import type { Limits } from '../core/limits.ts';
+import type { WorkerPool } from '../core/pool/pool.ts';
+import type { RegistryOptions } from '../core/publish/registry.ts';
+import type {
+  CollectionSummary,
+  ExportResult,
+  GarbageResult,
+  ImportResult,
+  InspectResult,
+  PinResult,
+  TrustStatus,
+  VerifyResult,
+} from '../core/results.ts';
+import type { StoreListing } from '../core/store/store.ts';
+import type { NamedLocation } from '../core/transport/location.ts';
+import type { SourceOptions } from '../core/transport/source.ts';
+import type { CreateCollectionOptions } from '../core/trust/collection.ts';
+import type { PinOptions, RootSummary } from '../core/trust-admin.ts';
+import type { ExportOptions, ImportOptions, VerifyOptions } from '../core/workflow-options.ts';
+import type { CredentialSettings } from './options/credentials.ts';
+
+export interface ServeRequest {
+  readonly store: string;
+  readonly host: string;
+  readonly port: number;
+  readonly signal: AbortSignal;
+  readonly onRequest: NonNullable<RegistryOptions['onRequest']>;
+  readonly onError: NonNullable<RegistryOptions['onError']>;
+}
+
+export interface RunningServer {
+  readonly url: string;
+  readonly images: number;
+  /** Settles when the server has ended. */
+  readonly closed: Promise<void>;
+}
+
+export interface Workflows {
+  createPool(size: number): Promise<WorkerPool>;
+  limits(): Promise<Limits>;
+  parseLocation(text: string): Promise<NamedLocation>;
+  parsePlatform(text: string): Promise<string>;
+  /** Credentials by registry host, from `authFile` or the usual places. */
+  credentials(settings: CredentialSettings): Promise<SourceOptions['credentials']>;
+  createCollection(options: CreateCollectionOptions): Promise<CollectionSummary>;
+  exportBundle(options: ExportOptions, context: Context): Promise<ExportResult>;
+  verifyBundle(options: VerifyOptions, context: Context): Promise<VerifyResult>;
+  importBundle(options: ImportOptions, context: Context): Promise<ImportResult>;
+  inspect(options: InspectOptions, context: Context): Promise<InspectResult>;
+  pinRoot(options: PinOptions, context: Context): Promise<PinResult>;
+  trustStatus(options: { gate: string }, context: Context): Promise<TrustStatus>;
+  readRoot(location: string, context: Context): Promise<RootSummary>;
+  listStore(store: string): Promise<StoreListing>;
+  collectGarbage(store: string, options: { dryRun: boolean; pid: number }): Promise<GarbageResult>;
+  serve(request: ServeRequest): Promise<RunningServer>;
+}
+
+/** The library itself. */
+export const coreWorkflows: Workflows = {
+  createPool: async (size) => {
+    const { createWorkerPool } = await import('../core/pool/worker-pool.ts');
+    return createWorkerPool({ size });
+  },
+  limits: async () => (await import('../core/limits.ts')).DEFAULT_LIMITS,
+  parseLocation: async (text) => {
+    const { imageNameOf, parseLocation } = await import('../core/transport/location.ts');
+    const location = parseLocation(text);
+    imageNameOf(location);
+    return location;
+  },
+  parsePlatform: async (text) => {
+    const { formatPlatform, parsePlatform } = await import('../core/oci/descriptor.ts');
+    return formatPlatform(parsePlatform(text));
+  },
+  credentials: async (settings) => (await import('./options/credentials.ts')).loadCredentials(settings),
+  createCollection: async (options) => {
+    const { createCollection } = await import('../core/trust/collection.ts');
+    return (await createCollection(options)).summary();
+  },
+  exportBundle: async (options, context) =>
+    (await import('../core/export.ts')).exportBundle(options, context),
+  verifyBundle: async (options, context) =>
+    (await import('../core/verify.ts')).verifyBundle(options, context),
+  importBundle: async (options, context) =>
+    (await import('../core/import.ts')).importBundle(options, context),
+  inspect: async (options, context) => (await import('../core/inspect.ts')).inspectLocation(options, context),
+  pinRoot: async (options, context) => (await import('../core/trust-admin.ts')).pinRoot(options, context),
+  trustStatus: async (options, context) =>
+    (await import('../core/trust-admin.ts')).trustStatus(options, context),
+  readRoot: async (location, context) => (await import('../core/trust-admin.ts')).readRoot(location, context),
+  listStore: async (directory) => {
+    const { openStore } = await import('../core/store/store.ts');
+    return (await openStore(directory, { create: false })).list();
+  },
+  collectGarbage: async (directory, { dryRun, pid }) => {
+    const { openStore } = await import('../core/store/store.ts');
+    const store = await openStore(directory, { create: false });
+    const lock = await store.lock(pid);
+    try {
+      return await store.gc({ dryRun });
+    } finally {
+      await lock.release();
+    }
+  },
+  serve: async ({ store: directory, host, port, signal, onRequest, onError }) => {
+    const [{ openStore }, { serveRegistry }] = await Promise.all([
+      import('../core/store/store.ts'),
+      import('../core/publish/registry.ts'),
+    ]);
+    const store = await openStore(directory, { create: false });
+    const { images } = await store.list();
+    const server = await serveRegistry({ store, host, port, signal, onRequest, onError });
+    const stopped = new Promise<void>((resolve) => {
+      if (signal.aborted) resolve();
+      signal.addEventListener('abort', () => resolve(), { once: true });
+    });
+    return { url: server.url, images: images.length, closed: stopped.then(() => server.close()) };
+  },
+};

@@ -382,7 +382,7 @@ function checkComputed(name: string, got: Uint8Array | undefined, want: Uint8Arr
 export function checkHead(
   head: BundleHead,
   manifest: BundleManifest,
-  limits: Pick<Limits, 'blob'>,
+  limits: Pick<Limits, 'blob'> = DEFAULT_LIMITS,
 ): BundleLayout {
   const mtime = createdSeconds(manifest.created);
   if (mtime !== head.mtime) {

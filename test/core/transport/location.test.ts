@@ -1,0 +1,142 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { isSealiftError, SealiftError } from '../../../core/errors.ts';
+import { imageNameOf, parseLocation, referenceIn } from '../../../core/transport/location.ts';
+
+const HEX = 'a'.repeat(64);
+
+function parse(text: string, ...directories: string[]) {
+  return parseLocation(text, (file) => directories.includes(file));
+}
+
+function codeOf(action: () => unknown): string {
+  try {
+    action();
+  } catch (error) {
+    if (error instanceof SealiftError) return error.code;
+    throw error;
+  }
+  return 'none';
+}
+
+describe('registries', () => {
+  it.each([
+    ['alpine', 'docker.io/library/alpine:latest', 'latest'],
+    ['alpine:3.20', 'docker.io/library/alpine:3.20', '3.20'],
+    ['docker://alpine:3.20', 'docker.io/library/alpine:3.20', '3.20'],
+    ['quay.io/acme/app', 'quay.io/acme/app:latest', 'latest'],
+    ['localhost:5000/app:1', 'localhost:5000/app:1', '1'],
+    ['docker://[::1]:5000/app:1', '[::1]:5000/app:1', '1'],
+    [`alpine:3.20@sha256:${HEX}`, 'docker.io/library/alpine:3.20', `sha256:${HEX}`],
+    [`alpine@sha256:${HEX}`, `docker.io/library/alpine@sha256:${HEX}`, `sha256:${HEX}`],
+    ['docker.io/acme/app:1=docker://mirror.example:5000/x/app:7', 'docker.io/acme/app:1', '7'],
+    ['app:1=mirror.example/x/app', 'docker.io/library/app:1', 'latest'],
+    ['docker://store:1', 'docker.io/library/store:1', '1'],
+  ])('%s is %s, asked for as %s', (text, name, reference) => {
+    const named = parse(text);
+    expect(named.location.kind).toBe('docker');
+    expect(named.text).toBe(text);
+    expect(imageNameOf(named)).toBe(name);
+    expect(referenceIn(named.location)).toBe(reference);
+  });
+});
+
+describe('layouts', () => {
+  it.each([
+    ['oci:dir', [], { directory: 'dir' }],
+    ['oci:dir:3.20', [], { directory: 'dir', name: '3.20' }],
+    ['oci:dir:quay.io/a/b:1', ['dir'], { directory: 'dir', name: 'quay.io/a/b:1' }],
+    ['oci:a:b:c', ['a', 'a:b'], { directory: 'a:b', name: 'c' }],
+    ['oci:a:b:c', ['a', 'a:b', 'a:b:c'], { directory: 'a:b:c' }],
+    ['oci:a:b:c', [], { directory: 'a', name: 'b:c' }],
+    ['oci:/srv/x=1:tag', ['/srv/x=1'], { directory: '/srv/x=1', name: 'tag' }],
+  ] as const)('%s with %j', (text, directories, want) => {
+    expect(parse(text, ...directories).location).toEqual({ kind: 'oci', ...want });
+  });
+
+  it('take their name from what stands before =', () => {
+    const named = parse('quay.io/acme/app:1=oci:dir=2:x', 'dir=2');
+    expect(named.location).toEqual({ kind: 'oci', directory: 'dir=2', name: 'x' });
+    expect(imageNameOf(named)).toBe('quay.io/acme/app:1');
+  });
+
+  it('take their name from a full name in the layout', () => {
+    expect(imageNameOf(parse('oci:dir:quay.io/acme/app:1', 'dir'))).toBe('quay.io/acme/app:1');
+  });
+
+  it.each(['oci:dir', 'oci:dir:3.20', 'oci:dir:app', 'oci:dir:acme/app:1'])('%s needs a name', (text) => {
+    expect(codeOf(() => imageNameOf(parse(text, 'dir')))).toBe('invalid-reference');
+  });
+
+  it('ask for their only image where none is named', () => {
+    expect(referenceIn(parse('oci:dir').location)).toBe('');
+    expect(referenceIn(parse('oci:dir:x').location)).toBe('x');
+  });
+});
+
+describe('what sealift does not read', () => {
+  it.each([
+    '',
+    'oci:',
+    'oci::x',
+    'oci-archive:x.tar',
+    'docker-archive:x.tar',
+    'docker-daemon:alpine:3.20',
+    'containers-storage:alpine',
+    'containerd:alpine',
+    'bundle:x.sealift',
+    'store:',
+    'static:x',
+    's3://bucket/x',
+    'file:///etc/shadow',
+    'https://registry.example/v2/',
+    './dir',
+    '/srv/dir',
+    'app:1=s3://bucket',
+  ])('%j is refused, naming what it reads', (text) => {
+    expect(codeOf(() => parse(text))).toBe('unknown-location');
+    expect(() => parse(text)).toThrow(/docker:\/\/REFERENCE, oci:DIRECTORY/);
+  });
+
+  it.each(['Alpine', 'docker://', 'a b', '=docker://alpine', 'UPPER=docker://alpine', 'a@sha256:12'])(
+    '%j is no reference',
+    (text) => {
+      expect(codeOf(() => parse(text))).toMatch(/^invalid-(reference|digest)$/);
+    },
+  );
+
+  it('shows no control characters of a location', () => {
+    expect(() => parse('s3://\u001b[31m')).toThrow('s3://\\u{1b}[31m');
+  });
+
+  it('is always refused with an error of ours', () => {
+    const piece = fc.constantFrom(
+      'oci:',
+      'docker://',
+      '=',
+      ':',
+      '@',
+      '/',
+      'a',
+      '.',
+      '..',
+      '\0',
+      's3://',
+      'sha256:',
+    );
+    const text = fc.oneof(
+      fc.string({ unit: 'binary' }),
+      fc.array(piece).map((parts) => parts.join('')),
+    );
+    fc.assert(
+      fc.property(text, (input) => {
+        try {
+          const { location } = parse(input);
+          if (location.kind === 'oci') expect(location.directory).not.toMatch(/^$|\0/);
+        } catch (error) {
+          expect(isSealiftError(error)).toBe(true);
+        }
+      }),
+    );
+  });
+});

@@ -17,7 +17,7 @@ import {
   SHA256_HEX,
   TIMESTAMP,
 } from '../fs/document.ts';
-import { fsyncDirectory, makeDirectory, readFileLimited, writeFileDurably } from '../fs/durable.ts';
+import { makeDirectory, readFileLimited, writeFileDurably } from '../fs/durable.ts';
 import { acquireLock, type Lock } from '../fs/lock.ts';
 import { canonicalJson } from '../json/canonical.ts';
 import type { JsonObject } from '../json/strict.ts';
@@ -274,17 +274,13 @@ export async function openGate(directory: string, options: GateOptions): Promise
     const { home, stateFile, kept: keptDirectory } = placeOf(state.collectionId);
     await makeDirectory(keptDirectory, DIRECTORY_MODE);
     const named = new Set<string>();
-    let added = false;
     async function keep(bytes: Uint8Array): Promise<FileEntry> {
       const sha256 = hashOf(bytes);
       const file = path.join(keptDirectory, sha256);
       if (!named.has(sha256)) {
         named.add(sha256);
         const there = await readFileLimited(file, MAX_KEPT).catch(() => undefined);
-        if (!there?.equals(bytes)) {
-          await writeFileDurably(file, bytes, FILE_MODE);
-          added = true;
-        }
+        if (!there?.equals(bytes)) await writeFileDurably(file, bytes, FILE_MODE);
       }
       return { sha256, size: bytes.length };
     }
@@ -321,7 +317,6 @@ export async function openGate(directory: string, options: GateOptions): Promise
     const bytes = encodeState(document);
     // What cannot be read back must not become the state.
     parseState(bytes, stateFile, state.collectionId);
-    if (added) await fsyncDirectory(keptDirectory);
     await writeFileDurably(stateFile, bytes, FILE_MODE);
     await sweep(home, keptDirectory, named);
   }
@@ -478,7 +473,7 @@ function parseState(bytes: Uint8Array, file: string, collectionId: string): Stat
   const outer = parseDocument(bytes, { file, hint: fileHint(file), maxBytes: MAX_STATE });
   const sha256 = outer.string('sha256', SHA256_HEX);
   const state = outer.object('state');
-  if (hashOf(canonicalJson(state.value)) !== sha256)
+  if (hashOf(canonicalOrNothing(state.value)) !== sha256)
     throw outer.damaged('its content does not have the hash it names');
   checkFormat(state, file, GATE_FORMAT, KNOWN_FEATURES);
   const collection = state.object('collection');

@@ -3,15 +3,10 @@
  * repository without tag (`docker.io/library/alpine`).
  */
 import { inert, SealiftError } from '../errors.ts';
+import { parseImageName } from '../oci/reference.ts';
 
 /** All names. */
 export const EVERYTHING = '*';
-
-const COMPONENT = '[a-z0-9]+(?:(?:\\.|_|__|-+)[a-z0-9]+)*';
-// A host is told from a path by a dot, a port or being `localhost`, as in image references.
-const DOMAIN =
-  '(?:localhost|(?=[^/]*[.:])[a-zA-Z0-9](?:[a-zA-Z0-9.-]*[a-zA-Z0-9])?|localhost(?=:))(?::[0-9]{1,5})?';
-const SCOPE = new RegExp(`^${DOMAIN}(?:/${COMPONENT})*/?$`);
 
 /**
  * A scope as it is kept.
@@ -19,14 +14,18 @@ const SCOPE = new RegExp(`^${DOMAIN}(?:/${COMPONENT})*/?$`);
  */
 export function parseScope(text: string): string {
   if (text === EVERYTHING) return text;
-  if (text.length > 255 || !SCOPE.test(text) || !text.includes('/')) {
+  try {
+    // Any name below a prefix stands for all of them: the reference grammar judges host and path.
+    parseImageName(text.endsWith('/') ? `${text}a/a:a` : `${text}:a`);
+    return text;
+  } catch (cause) {
     throw new SealiftError('invalid-argument', `malformed scope ${inert(text)}`, {
       subject: inert(text),
-      want: 'host/prefix/ or host/repository or *',
+      want: 'HOST/PREFIX/ or HOST/REPOSITORY or *',
       hint: 'a scope begins with the host: docker.io/acme/ for all of acme, docker.io/library/alpine for one repository',
+      cause,
     });
   }
-  return text;
 }
 
 /** Scopes checked, sorted, each once; none means everything. @throws SealiftError `invalid-argument` */

@@ -885,7 +885,9 @@ export async function advance(
   await onStep('timestamp', `timestamp version ${timestamp.version}${state === 'same' ? ', known' : ''}`);
 
   const prefix = (version: number): string => (set.root.consistentSnapshot ? `${version}.` : '');
-  await asCheck('snapshot', () => set.updateSnapshot(need(`${prefix(timestamp.snapshot.version)}snapshot.json`)));
+  await asCheck('snapshot', () =>
+    set.updateSnapshot(need(`${prefix(timestamp.snapshot.version)}snapshot.json`)),
+  );
   const snapshot = set.snapshot;
   if (!snapshot) throw outOfOrder('snapshot');
   await onStep('snapshot', `snapshot version ${snapshot.version}`);

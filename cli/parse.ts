@@ -18,13 +18,14 @@ export interface Parsed {
 const MARK = '\0';
 
 /**
- * What stands behind `--` is no option, whatever it looks like. yargs drops such positionals in commands that
- * want some, so they are marked, parsed like others and unmarked when read.
+ * yargs loses a positional that is a lone dash, and drops what stands behind `--` in commands that want some. Both are
+ * marked, parsed like others and unmarked when read.
  */
 function protect(argv: readonly string[]): string[] {
   const end = argv.indexOf('--');
-  if (end < 0) return [...argv];
-  return [...argv.slice(0, end), ...argv.slice(end + 1).map((arg) => MARK + arg)];
+  const before = end < 0 ? argv : argv.slice(0, end);
+  const behind = end < 0 ? [] : argv.slice(end + 1);
+  return [...before.map((arg) => (arg === '-' ? `${MARK}-` : arg)), ...behind.map((arg) => MARK + arg)];
 }
 
 const restore = (text: string): string => (text.startsWith(MARK) ? text.slice(1) : text);

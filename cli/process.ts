@@ -4,10 +4,10 @@ import { SealiftError } from '../core/errors.ts';
 import { COMMANDS } from './commands/index.ts';
 import { EXIT_CODES, type StopSignal } from './exit-codes.ts';
 import { runSealift } from './run.ts';
-import { coreWorkflows } from './workflows.ts';
+import { coreWorkflows, type Workflows } from './workflows.ts';
 
 /** Runs until done, then ends the process. */
-export async function runProcess(): Promise<void> {
+export async function runProcess(workflows: Workflows = coreWorkflows): Promise<void> {
   const { stdin, stdout, stderr, env } = process;
   const controller = new AbortController();
   let stoppedBy: StopSignal | undefined;
@@ -54,7 +54,7 @@ export async function runProcess(): Promise<void> {
       abandon = tell;
     },
     commands: COMMANDS,
-    workflows: coreWorkflows,
+    workflows,
   });
   await Promise.all([flushed(stdout), flushed(stderr)]);
   process.exit(code);

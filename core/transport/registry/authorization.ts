@@ -64,7 +64,8 @@ export async function ask(
   }
   for (let isFresh = false; ; isFresh = true) {
     const authorization = question.url.origin === repository.base.origin ? access.current?.value : undefined;
-    const answer = await send(session, { ...question, authorization }, context);
+    const urgent = question.urgent === true || isFresh;
+    const answer = await send(session, { ...question, authorization, urgent }, context);
     if (answer.status !== 401) return answer;
     if (isFresh || answer.url.origin !== repository.base.origin) {
       throw await statusFailure(answer, session, context, 'not authorized');
@@ -206,13 +207,14 @@ async function fetchToken(
       scope,
     });
     if (service !== undefined) form.set('service', service);
-    question = { url, headers: { Accept: 'application/json' }, form };
+    question = { url, headers: { Accept: 'application/json' }, form, urgent: true };
   } else {
     if (service !== undefined) url.searchParams.set('service', service);
     url.searchParams.set('scope', scope);
     question = {
       url,
       headers: { Accept: 'application/json' },
+      urgent: true,
       authorization: credentials ? basic(session, credentials) : undefined,
     };
   }

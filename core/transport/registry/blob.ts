@@ -28,12 +28,12 @@ export async function* readBlob(
   let etag: string | undefined;
   let failed = 0;
   let mark = 0;
-  for (;;) {
+  for (let tried = false; ; tried = true) {
     try {
       const headers: Record<string, string> = { Accept: '*/*' };
       if (delivered > 0) headers['Range'] = `bytes=${delivered}-`;
       if (delivered > 0 && etag !== undefined) headers['If-Range'] = etag;
-      const answer = await ask(session, repository, { url, headers }, context);
+      const answer = await ask(session, repository, { url, headers, urgent: tried }, context);
       let skip = await checkHead(answer, blob, delivered, session, context);
       etag = strongTag(answer) ?? etag;
       for await (const chunk of answer.body()) {

@@ -1,7 +1,10 @@
 /** At most so many at once; first come, first served. */
 export interface Limiter {
-  /** Resolves to the function that gives the place back; calling it again does nothing. Rejects when `signal` aborts. */
-  acquire(signal: AbortSignal): Promise<() => void>;
+  /**
+   * Resolves to the function that gives the place back; calling it again does nothing. Rejects when `signal` aborts.
+   * @param urgent takes a place although none is free
+   */
+  acquire(signal: AbortSignal, urgent?: boolean): Promise<() => void>;
 }
 
 export function createLimiter(places: number): Limiter {
@@ -12,15 +15,18 @@ export function createLimiter(places: number): Limiter {
     return () => {
       if (!held) return;
       held = false;
+      free += 1;
+      if (free <= 0) return;
       const next = waiting.shift();
-      if (next) next();
-      else free += 1;
+      if (!next) return;
+      free -= 1;
+      next();
     };
   };
   return {
-    async acquire(signal) {
+    async acquire(signal, urgent = false) {
       signal.throwIfAborted();
-      if (free > 0) {
+      if (free > 0 || urgent) {
         free -= 1;
         return releaseOnce();
       }

@@ -28,10 +28,16 @@ export interface Question {
   readonly headers: Readonly<Record<string, string>>;
   /** Goes to the origin of `url` and nowhere else. */
   readonly authorization?: string | undefined;
+  /**
+   * Does not wait for a place. For what goes on with something begun: its place may have gone to a request
+   * whose body nobody reads until this one is done.
+   */
+  readonly urgent?: boolean | undefined;
   /** Makes it a POST; such a request follows no redirect. */
   readonly form?: URLSearchParams | undefined;
 }
 
+const REDIRECTS = new Set([301, 302, 303, 307, 308]);
 const MAX_REDIRECTS = 5;
 const MAX_HEADER_BYTES = 32 * 1024;
 /** Of a body nobody wants: read so that the connection can be used again. */
@@ -45,57 +51,83 @@ const MAX_LOCATION_LENGTH = 16 * 1024;
  * @throws Transient
  */
 export async function send(session: Session, question: Question, context: Context): Promise<Answer> {
+  // One place for a request with its redirects and its body, so that requests are served in their order.
+  let release: () => void;
+  try {
+    release = await session.limiterFor(question.url).acquire(context.signal, question.urgent);
+  } catch (error) {
+    throw connectionFailure(error, question.url, context.signal);
+  }
+  try {
+    return await follow(session, question, context, release);
+  } catch (error) {
+    release();
+    throw error;
+  }
+}
+
+async function follow(
+  session: Session,
+  question: Question,
+  context: Context,
+  release: () => void,
+): Promise<Answer> {
   let { url, authorization } = question;
   const seen = new Set([url.href]);
   for (;;) {
-    const answer = await sendOnce(session, { ...question, url, authorization }, context);
-    if (![301, 302, 303, 307, 308].includes(answer.status)) return answer;
-    const location = answer.headers.location;
+    const message = await exchange(session, { ...question, url, authorization }, context.signal, true).catch(
+      (error: unknown) => {
+        throw connectionFailure(error, url, context.signal);
+      },
+    );
+    const answer = createAnswer(message, url, session, context.signal);
+    if (!REDIRECTS.has(answer.status)) {
+      if (message.closed) release();
+      else message.once('close', release);
+      return answer;
+    }
     await discardBody(answer);
-    const subject = showUrl(url);
-    const refuse = (message: string, got?: string) =>
-      new SealiftError('source-protocol', message, {
-        subject,
-        got: got === undefined ? undefined : inert(got),
+    if (question.form !== undefined) {
+      throw new SealiftError('source-protocol', `answered a POST with a redirect (status ${answer.status})`, {
+        subject: showUrl(url),
       });
-    if (question.form !== undefined)
-      throw refuse(`answered a POST with a redirect (status ${answer.status})`);
-    if (
-      location === undefined ||
-      location.length > MAX_LOCATION_LENGTH ||
-      !URL.canParse(location, url.href)
-    ) {
-      throw refuse(`redirect without a usable target (status ${answer.status})`);
     }
-    const target = new URL(location, url);
-    target.hash = '';
-    if (target.protocol !== 'https:' && target.protocol !== 'http:')
-      throw refuse('redirect to another protocol', target.protocol);
-    if (target.username !== '' || target.password !== '')
-      throw refuse('redirect to a URL with credentials', target.host);
-    if (url.protocol === 'https:' && target.protocol === 'http:') {
-      throw refuse(`redirect from https to http, to ${showUrl(target)}`, showUrl(target));
+    const target = redirectTarget(answer);
+    if (seen.has(target.href)) {
+      throw refuseRedirect(url, `redirects go in a circle, to ${showUrl(target)}`, showUrl(target));
     }
-    if (seen.has(target.href))
-      throw refuse(`redirects go in a circle, to ${showUrl(target)}`, showUrl(target));
-    if (seen.size > MAX_REDIRECTS) throw refuse(`too many redirects, want at most ${MAX_REDIRECTS}`);
+    if (seen.size > MAX_REDIRECTS)
+      throw refuseRedirect(url, `too many redirects, want at most ${MAX_REDIRECTS}`);
     seen.add(target.href);
     if (target.origin !== url.origin) authorization = undefined;
     url = target;
   }
 }
 
-async function sendOnce(session: Session, question: Question, context: Context): Promise<Answer> {
-  const { url } = question;
-  let release: (() => void) | undefined;
-  try {
-    release = await session.limiterFor(url).acquire(context.signal);
-    const message = await exchange(session, question, context.signal, true);
-    return createAnswer(message, url, session, context.signal, release);
-  } catch (error) {
-    release?.();
-    throw connectionFailure(error, url, context.signal);
+function refuseRedirect(url: URL, message: string, got?: string): SealiftError {
+  return new SealiftError('source-protocol', message, {
+    subject: showUrl(url),
+    got: got === undefined ? undefined : inert(got),
+  });
+}
+
+/** @throws SealiftError `source-protocol` */
+function redirectTarget({ url, status, headers: { location } }: Answer): URL {
+  if (location === undefined || location.length > MAX_LOCATION_LENGTH || !URL.canParse(location, url.href)) {
+    throw refuseRedirect(url, `redirect without a usable target (status ${status})`);
   }
+  const target = new URL(location, url);
+  target.hash = '';
+  if (target.protocol !== 'https:' && target.protocol !== 'http:') {
+    throw refuseRedirect(url, 'redirect to another protocol', target.protocol);
+  }
+  if (target.username !== '' || target.password !== '') {
+    throw refuseRedirect(url, 'redirect to a URL with credentials', target.host);
+  }
+  if (url.protocol === 'https:' && target.protocol === 'http:') {
+    throw refuseRedirect(url, `redirect from https to http, to ${showUrl(target)}`, showUrl(target));
+  }
+  return target;
 }
 
 /** @param mayRepeat once more at once, where a kept connection turns out to be closed by the other side */
@@ -155,10 +187,7 @@ function createAnswer(
   url: URL,
   session: Session,
   signal: AbortSignal,
-  release: () => void,
 ): Answer {
-  if (message.destroyed || message.closed) release();
-  else message.once('close', release);
   return {
     status: message.statusCode ?? 0,
     headers: message.headers,

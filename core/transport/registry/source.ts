@@ -34,13 +34,13 @@ const HUB_HOST = 'registry-1.docker.io';
 
 /**
  * A repository in a registry. Connects at the first question.
- * @throws SealiftError `invalid-argument` where the CA file is unreadable (at the first connection)
+ * @throws SealiftError `invalid-reference`; later `invalid-argument` where the CA file is unreadable
  */
 export function openRegistrySource(reference: Reference, options: SourceOptions, context: Context): Source {
   const host = reference.domain === HUB ? HUB_HOST : reference.domain;
   const repository: Repository = {
     credentialsHost: reference.domain,
-    base: new URL(`${options.plainHttp ? 'http' : 'https'}://${host}/v2/${reference.path}/`),
+    base: baseUrl(host, reference.path, options.plainHttp),
     path: reference.path,
   };
   const session = takeSession(options);
@@ -69,6 +69,19 @@ export function openRegistrySource(reference: Reference, options: SourceOptions,
       isOpen = false;
     },
   };
+}
+
+/** URLs know more spellings of addresses than references do (`1.2`, `0x7f.1`); none of them is meant. */
+function baseUrl(host: string, path: string, plainHttp: boolean): URL {
+  const text = `${plainHttp ? 'http' : 'https'}://${host}/v2/${path}/`;
+  const url = URL.canParse(text) ? new URL(text) : undefined;
+  if (url === undefined || !(host.startsWith('[') || host.replace(/:\d+$/, '') === url.hostname)) {
+    throw new SealiftError('invalid-reference', `not the address of a host: got ${inert(host)}`, {
+      subject: inert(`${host}/${path}`),
+      got: inert(host),
+    });
+  }
+  return url;
 }
 
 interface Registry {

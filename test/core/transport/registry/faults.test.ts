@@ -120,6 +120,10 @@ describe('manifests', () => {
     expect(error.message).toContain('MANIFEST_UNKNOWN: no \\u{1b}[31mtag\\u{202e}');
   });
 
+  it.each(['1.2', '999.1.1.1', '0x7f.1'])('is not looked for at %s', async (host) => {
+    expect((await failureOf(registrySource(host))).code).toBe('invalid-reference');
+  });
+
   it('asks nothing for what is neither tag nor digest', async () => {
     const error = await failureOf((await open()).source.manifest('../../other/manifests/1'));
     expect(error.code).toBe('invalid-reference');
@@ -413,6 +417,19 @@ describe('blobs', () => {
     const { source } = await open({ concurrencyPerHost: 2 });
     await Promise.all(Array.from({ length: 8 }, () => source.manifest('1')));
     expect(most).toBe(2);
+  });
+
+  it('goes on although its place has gone to another that waits for it', async () => {
+    const second = randomContent(300_000, 'second');
+    registry.script(BLOB_PATH, cut(CONTENT, 100_000), blob(CONTENT));
+    registry.script(`/v2/team/app/blobs/${blobOf(second).digest}`, blob(second));
+    const { source } = await open({ concurrencyPerHost: 1 });
+    const first = collect(source, BLOB);
+    const iterator = (await source.blob({ ...blobOf(second), mediaType: '' }))[Symbol.asyncIterator]();
+    const begun = iterator.next();
+    expect(await first).toEqual(CONTENT);
+    await begun;
+    await iterator.return?.();
   });
 
   it('refuses a blob beyond the limit without asking', async () => {

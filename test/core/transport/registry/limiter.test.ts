@@ -36,3 +36,20 @@ it('loses no place to one who gave up waiting', async () => {
 it('lets nobody through who has been stopped', async () => {
   await expect(createLimiter(1).acquire(AbortSignal.abort())).rejects.toThrow();
 });
+
+it('lets the urgent through at once, and makes up for it', async () => {
+  const limiter = createLimiter(1);
+  const first = await limiter.acquire(never);
+  const second = await limiter.acquire(never, true);
+  let entered = false;
+  const third = limiter.acquire(never).then((release) => {
+    entered = true;
+    return release;
+  });
+  first();
+  await Promise.resolve();
+  await Promise.resolve();
+  expect(entered).toBe(false);
+  second();
+  await third;
+});

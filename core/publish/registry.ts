@@ -129,6 +129,8 @@ export function createRegistryHandler(store: Store, options: RegistryOptions = {
       throw new HttpError(404, 'MANIFEST_UNKNOWN', 'manifest unknown');
     }
     const found = reachable.get(digest);
+    // A tag whose image could not be read, which `onError` was told: not the same as one that is not there.
+    if (!found && !isDigest(reference)) throw new HttpError(500, 'UNKNOWN', 'the image is damaged');
     if (!found?.isManifest) throw new HttpError(404, 'MANIFEST_UNKNOWN', 'manifest unknown');
     const headers = {
       'content-type': found.mediaType,

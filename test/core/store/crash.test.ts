@@ -53,9 +53,9 @@ async function within<T>(place: string, create: boolean, work: (store: Store) =>
 
 describe.each(['crash', 'full'] as const)('%s', (mode) => {
   it.each([
-    ['admit', (store: Store) => store.admit(CHANGE), AFTER],
-    ['withdraw', (store: Store) => store.withdraw(['docker.io/acme/a:v1']), [BEFORE[1]]],
-  ] as const)('during %s', async (_what, work, after) => {
+    ['admit', (store: Store): Promise<unknown> => store.admit(CHANGE), AFTER],
+    ['withdraw', (store: Store): Promise<unknown> => store.withdraw(['docker.io/acme/a:v1']), [BEFORE[1]]],
+  ])('during %s', async (_what, work, after) => {
     await within(base, false, (store) => putBlobs(store, [two, signed]));
     const seen = new Set<string>();
     for (let at = 0, reached = true; reached; at += 1) {

@@ -19,7 +19,7 @@ import {
   parseEntryName,
   REPEATED_ENTRIES,
 } from './manifest.ts';
-import { BLOCK_SIZE, MAX_MTIME, paddingOf, tarHeader } from './tar.ts';
+import { BLOCK_SIZE, isZero, MAX_MTIME, paddingOf, tarHeader } from './tar.ts';
 
 export interface HeadEntry {
   readonly name: string;
@@ -119,10 +119,6 @@ interface ReadHeader {
   readonly size: number;
   readonly mtime: number;
   readonly raw: Buffer;
-}
-
-function isZero(bytes: Uint8Array): boolean {
-  return bytes.every((byte) => byte === 0);
 }
 
 function decode(block: Buffer, where: string): Header {
@@ -240,8 +236,8 @@ function createOrder(limits: Limits): { next(name: string, parsed: EntryName): v
       counts.set(type, count);
       if (names.has(name)) throw refuse(`${name} is there twice`, name);
       names.add(name);
-      const rise = last ? ENTRY_ORDER[type] - ENTRY_ORDER[last.parsed.type] : ENTRY_ORDER[type] + 1;
       if (!last && type !== 'oci-layout') throw refuse(`the first entry is ${name}, want oci-layout`, name);
+      const rise = last ? ENTRY_ORDER[type] - ENTRY_ORDER[last.parsed.type] : 1;
       if (last && (rise < 0 || (rise === 0 && !REPEATED_ENTRIES.has(type)))) {
         throw refuse(`${name} comes after ${last.name}, want another order`, name);
       }

@@ -9,7 +9,7 @@ import { type BundleHead, checkHead, readHead } from './head.ts';
 import { checkSignal, createInput, type Input, readAt, readPieces } from './input.ts';
 import type { BundleLayout, LaidOutEntry } from './layout.ts';
 import type { BlobKind, BundleManifest } from './manifest.ts';
-import { END_BLOCKS, paddingOf, tarHeader } from './tar.ts';
+import { END_BLOCKS, isZero, paddingOf, tarHeader } from './tar.ts';
 
 export { type BundleHead, checkDockerManifest, checkHead, type HeadEntry } from './head.ts';
 
@@ -141,12 +141,16 @@ function tooLarge(name: string, size: number, max: number): SealiftError {
 
 /** Bytes between two contents: padding of the one, header of the next, or the end blocks. */
 function checkGap(got: Uint8Array, padding: number, want: Uint8Array, before: string, what: string): void {
-  if (!got.subarray(0, padding).every((byte) => byte === 0)) {
+  if (!isZero(got.subarray(0, padding))) {
     throw new SealiftError('bundle-not-canonical', `the padding of ${before} is not zero`, {
       subject: before,
     });
   }
-  if (Buffer.compare(got.subarray(padding), want) !== 0) {
+  const rest = got.subarray(padding);
+  if (Buffer.compare(rest, want) !== 0) {
+    if (isZero(rest)) {
+      throw new SealiftError('bundle-truncated', `the archive ends before ${what}`, { subject: what });
+    }
     throw new SealiftError('bundle-not-canonical', `${what} is not what the format prescribes`, {
       subject: what,
     });

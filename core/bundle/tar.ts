@@ -15,6 +15,12 @@ const PREFIX_LENGTH = 155;
 const MODE = 0o644;
 const MAX_OCTAL_SIZE = 0o77777777777;
 
+/** True where all bytes are zero. */
+export function isZero(bytes: Uint8Array): boolean {
+  for (let i = 0; i < bytes.length; i += 1) if (bytes[i] !== 0) return false;
+  return true;
+}
+
 /** Zero bytes behind a content of `size` bytes. */
 export function paddingOf(size: number): number {
   return (BLOCK_SIZE - (size % BLOCK_SIZE)) % BLOCK_SIZE;
@@ -59,7 +65,7 @@ function writeBlock(
   target.write(octal(0, 6), 337, 'latin1');
   target.write(fields.prefix, 345, 'latin1');
   let sum = 0;
-  for (const byte of target) sum += byte;
+  for (let i = 0; i < BLOCK_SIZE; i += 1) sum += target[i] ?? 0;
   target.write(octal(sum, 6), 148, 'latin1');
   target[155] = 0;
 }

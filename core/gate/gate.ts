@@ -317,7 +317,9 @@ export async function openGate(directory: string, options: GateOptions): Promise
     const bytes = encodeState(document);
     // What cannot be read back must not become the state.
     parseState(bytes, stateFile, state.collectionId);
-    await writeFileDurably(stateFile, bytes, FILE_MODE);
+    // The same bundle again changes nothing, and writes nothing.
+    const before = await readFileLimited(stateFile, MAX_STATE);
+    if (!before?.equals(bytes)) await writeFileDurably(stateFile, bytes, FILE_MODE);
     await sweep(home, keptDirectory, named);
   }
 

@@ -70,6 +70,12 @@ export interface Ingest {
   /** Open for reading and writing, empty. Write from offset 0. */
   readonly fd: number;
   /**
+   * Checks size and hash, makes the content durable and closes `fd`; the blob stays in quarantine until `commit`. For blobs
+   * that wait for a decision, so that they hold no file open.
+   * @throws SealiftError `digest-mismatch`, `size-mismatch`; the quarantined file is gone then
+   */
+  settle(hashes: Hashes): Promise<void>;
+  /**
    * Takes the blob in where size and hash are right; closes `fd`. Durable after the next `sync()` or `admit()`.
    * @throws SealiftError `digest-mismatch`, `size-mismatch`; the quarantined file is gone then
    */
@@ -93,11 +99,14 @@ export interface Store {
   /** Makes all blobs taken in so far durable. */
   sync(): Promise<void>;
   /**
-   * Lets images in: their records, then index.json in one step. A name that is there is moved. Wants all blobs to be there;
-   * calls `sync` first.
-   * @throws SealiftError `blob-missing` for a manifest that is not there
+   * Lets images in and takes withdrawn names out: the records, then index.json in one step for all of them. A name that is there
+   * is moved. Wants all blobs to be there; calls `sync` first. Resolves to the names that were taken out.
+   * @throws SealiftError `blob-missing` for a manifest that is not there; `name-conflict` for a name given twice
    */
-  admit(images: readonly ImageRecord[]): Promise<void>;
+  admit(
+    images: readonly ImageRecord[],
+    options?: { readonly withdraw?: readonly string[] | undefined },
+  ): Promise<readonly string[]>;
   /** Takes names out; their blobs stay until `gc`. Resolves to the names that were there. */
   withdraw(names: readonly string[]): Promise<readonly string[]>;
   list(): Promise<StoreListing>;
@@ -305,20 +314,18 @@ export async function openStore(directory: string, options: StoreOptions): Promi
       ingesting.delete(digest);
       throw error;
     }
-    let isOpen = true;
-    async function end(): Promise<void> {
-      if (!isOpen) return;
-      isOpen = false;
-      ingesting.delete(digest);
-      await handle.close();
-    }
+    let state: 'open' | 'settled' | 'ended' = 'open';
     async function abort(): Promise<void> {
-      if (!isOpen) return;
-      await end();
+      if (state === 'ended') return;
+      const wasOpen = state === 'open';
+      state = 'ended';
+      ingesting.delete(digest);
+      if (wasOpen) await handle.close();
       await rm(quarantined, { force: true });
     }
-    async function commit(hashes: Hashes): Promise<void> {
-      if (!isOpen) throw new SealiftError('internal', `blob is not being taken in any more: ${digest}`);
+    async function settle(hashes: Hashes): Promise<void> {
+      if (state !== 'open')
+        throw new SealiftError('internal', `blob is not being taken in any more: ${digest}`);
       try {
         const stats = await handle.stat();
         if (stats.size !== size) throw sizeMismatch(digest, stats.size, size);
@@ -337,15 +344,26 @@ export async function openStore(directory: string, options: StoreOptions): Promi
           );
         }
         await handle.sync();
-        await rename(quarantined, target);
-        unsynced.add(path.dirname(target));
-        await end();
+        await handle.close();
+        state = 'settled';
       } catch (error) {
         await abort().catch(() => undefined);
         throw error;
       }
     }
-    return { digest, size, fd: handle.fd, commit, abort };
+    async function commit(hashes: Hashes): Promise<void> {
+      if (state !== 'settled') await settle(hashes);
+      try {
+        await rename(quarantined, target);
+        unsynced.add(path.dirname(target));
+        state = 'ended';
+        ingesting.delete(digest);
+      } catch (error) {
+        await abort().catch(() => undefined);
+        throw error;
+      }
+    }
+    return { digest, size, fd: handle.fd, settle, commit, abort };
   }
 
   async function putBytes(digest: Digest, bytes: Uint8Array): Promise<void> {
@@ -415,7 +433,10 @@ export async function openStore(directory: string, options: StoreOptions): Promi
     return typeof record === 'object' ? record : undefined;
   }
 
-  async function admit(images: readonly ImageRecord[]): Promise<void> {
+  async function admit(
+    images: readonly ImageRecord[],
+    withdraw: readonly string[],
+  ): Promise<readonly string[]> {
     const files = new Map<string, Buffer>();
     const names = new Set<string>();
     for (const record of images) {
@@ -438,22 +459,16 @@ export async function openStore(directory: string, options: StoreOptions): Promi
       }
     }
     const index = await readIndex();
+    const gone = new Set(withdraw.filter((name) => !names.has(name)));
+    const removed = index.entries.map(({ name }) => name).filter((name) => gone.has(name));
+    if (images.length === 0 && removed.length === 0) return [];
     await sync();
     await writeFiles(files, places.records);
-    const others = index.entries.filter((entry) => !names.has(entry.name));
+    const others = index.entries.filter(({ name }) => !names.has(name) && !gone.has(name));
     const entries = [...others, ...images.map(entryOf)];
     await writeIndex({ ...index, entries });
     await sweepRecords(entries);
-  }
-
-  async function withdraw(names: readonly string[]): Promise<readonly string[]> {
-    const index = await readIndex();
-    const gone = new Set(names);
-    const entries = index.entries.filter((entry) => !gone.has(entry.name));
-    if (entries.length === index.entries.length) return [];
-    await writeIndex({ ...index, entries });
-    await sweepRecords(entries);
-    return [...new Set(index.entries.map((entry) => entry.name).filter((name) => gone.has(name)))].sort();
+    return [...new Set(removed)].sort();
   }
 
   /** Removes records that index.json does not point at any more. Failing is harmless: the next write tries again. */
@@ -547,8 +562,8 @@ export async function openStore(directory: string, options: StoreOptions): Promi
     ingest,
     putBytes,
     sync,
-    admit: (images) => write(() => admit(images)),
-    withdraw: (names) => write(() => withdraw(names)),
+    admit: (images, admitOptions) => write(() => admit(images, admitOptions?.withdraw ?? [])),
+    withdraw: (names) => write(() => admit([], names)),
     list: async () => listOf(await readIndex()),
     image,
     readBlob,

@@ -54,6 +54,11 @@ async function within<T>(place: string, create: boolean, work: (store: Store) =>
 describe.each(['crash', 'full'] as const)('%s', (mode) => {
   it.each([
     ['admit', (store: Store): Promise<unknown> => store.admit(CHANGE), AFTER],
+    [
+      'admit and withdraw together',
+      (store: Store): Promise<unknown> => store.admit(CHANGE, { withdraw: ['docker.io/acme/b:v1'] }),
+      CHANGE,
+    ],
     ['withdraw', (store: Store): Promise<unknown> => store.withdraw(['docker.io/acme/a:v1']), [BEFORE[1]]],
   ])('during %s', async (_what, work, after) => {
     await within(base, false, (store) => putBlobs(store, [two, signed]));

@@ -1,6 +1,6 @@
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { writeSync } from 'node:fs';
+import { fstatSync, writeSync } from 'node:fs';
 import {
   cp,
   mkdir,
@@ -208,6 +208,30 @@ describe('ingest', () => {
     await symlink(victim, inside('.sealift', 'ingest', digest.replace(':', '-')));
     await store.putBytes(digest, bytes);
     expect(await readFile(victim, 'utf8')).toBe('precious');
+  });
+
+  it('a settled blob waits in quarantine without an open file, and then is committed or given up', async () => {
+    const one = await store.ingest(digest, bytes.length);
+    writeSync(one.fd, bytes, 0, bytes.length, 0);
+    await one.settle(hashes);
+    expect(() => fstatSync(one.fd)).toThrow('EBADF');
+    expect([await blobs(), (await quarantine()).length]).toEqual([[], 1]);
+    await one.abort();
+    expect(await quarantine()).toEqual([]);
+    const two = await store.ingest(digest, bytes.length);
+    writeSync(two.fd, bytes, 0, bytes.length, 0);
+    await two.settle(hashes);
+    await two.commit(hashes);
+    await two.abort();
+    expect([await blobs(), await quarantine()]).toEqual([[digest], []]);
+  });
+
+  it('settling refuses what committing refuses', async () => {
+    const blob = await store.ingest(digest, bytes.length);
+    writeSync(blob.fd, bytes, 0, bytes.length, 0);
+    await expect(blob.settle({ sha256: '0'.repeat(64) })).rejects.toMatchObject({ code: 'digest-mismatch' });
+    await expect(blob.commit(hashes)).rejects.toMatchObject({ code: 'internal' });
+    expect([await blobs(), await quarantine()]).toEqual([[], []]);
   });
 
   it('abort leaves nothing and may be called again', async () => {
@@ -470,6 +494,23 @@ describe('withdraw', () => {
     expect(await readdir(inside('.sealift', 'records'))).toHaveLength(1);
     expect(await store.has(parseDigest(one.digest), one.size)).toBe(true);
     expect(await store.withdraw([APP])).toEqual([]);
+  });
+});
+
+describe('admit with withdrawals', () => {
+  it('does both in one step; a name that comes in again is not withdrawn', async () => {
+    const [one, two] = sharingImages();
+    await putBlobs(store, [one, two]);
+    await store.admit([recordOf(APP, one), recordOf('docker.io/acme/two:v1', one)]);
+    const withdraw = [APP, 'docker.io/acme/two:v1', 'docker.io/acme/none:v1'];
+    expect(await store.admit([recordOf('docker.io/acme/two:v1', two)], { withdraw })).toEqual([APP]);
+    expect((await store.list()).images).toEqual([recordOf('docker.io/acme/two:v1', two)]);
+  });
+
+  it('of nothing leaves index.json alone', async () => {
+    const before = await store.revision();
+    expect(await store.admit([], { withdraw: [APP] })).toEqual([]);
+    expect(await store.revision()).toBe(before);
   });
 });
 

@@ -1,8 +1,11 @@
+import { execFile } from 'node:child_process';
 import { appendFile, mkdtemp, readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
+import { promisify } from 'node:util';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { type AuditLog, EMPTY_HEAD, openAuditLog } from '../../../core/gate/audit.ts';
+import { describePeer } from '../../../fixtures/peers.ts';
 import { hex, NOW } from './samples.ts';
 
 let directory: string;
@@ -226,5 +229,17 @@ describe('a line that broke off', () => {
     await expect(fresh().append({ now: NOW, actor: 'keeper', event: 'gc' })).rejects.toMatchObject({
       code: 'state-damaged',
     });
+  });
+});
+
+describePeer(['sha256sum'], 'stock tools', () => {
+  it('compute the head as docs/state.md says', async () => {
+    const head = await fill(3);
+    const { stdout } = await promisify(execFile)(
+      'sh',
+      ['-c', "tail -n 1 audit.log | tr -d '\\n' | sha256sum"],
+      { cwd: directory },
+    );
+    expect(stdout.split(' ')[0]).toBe(head);
   });
 });

@@ -97,13 +97,13 @@ async function adoptChallenge(
     (challenge) => challenge.scheme === 'bearer' && challenge.parameters.has('realm'),
   );
   if (bearer) {
-    await discardBody(answer);
+    await discardBody(answer, session);
     access.bearer = { realm: readRealm(bearer, answer.url), service: bearer.parameters.get('service') };
     access.scheme = 'bearer';
     return;
   }
   if (challenges.some((challenge) => challenge.scheme === 'basic')) {
-    await discardBody(answer);
+    await discardBody(answer, session);
     access.scheme = 'basic';
     return;
   }

@@ -86,7 +86,7 @@ async function follow(
       else message.once('close', release);
       return answer;
     }
-    await discardBody(answer);
+    await discardBody(answer, session);
     if (question.form !== undefined) {
       throw new SealiftError('source-protocol', `answered a POST with a redirect (status ${answer.status})`, {
         subject: showUrl(url),
@@ -277,10 +277,11 @@ export async function readAll(answer: Answer, limit: number, session: Session): 
   }
 }
 
-/** Reads the beginning of a body nobody waits for; failures do not matter. */
-export async function discardBody(answer: Answer): Promise<Buffer> {
+/** Reads the beginning of a body nobody waits for, and not for long; failures do not matter. */
+export async function discardBody(answer: Answer, session: Session): Promise<Buffer> {
   const chunks: Uint8Array[] = [];
   let length = 0;
+  const timer = setTimeout(() => answer.discard(), session.options.timeoutMs);
   try {
     for await (const chunk of answer.body()) {
       chunks.push(chunk);
@@ -289,6 +290,8 @@ export async function discardBody(answer: Answer): Promise<Buffer> {
     }
   } catch (error) {
     if (error instanceof SealiftError && error.code === 'cancelled') throw error;
+  } finally {
+    clearTimeout(timer);
   }
   return Buffer.concat(chunks).subarray(0, MAX_DISCARDED_BYTES);
 }
@@ -339,7 +342,7 @@ export async function statusFailure(
 ): Promise<Transient | SealiftError> {
   const subject = showUrl(answer.url);
   const { status } = answer;
-  const words = registryWords(await discardBody(answer), session);
+  const words = registryWords(await discardBody(answer, session), session);
   const details = { subject, got: status };
   const message = `${what}: status ${status}${words === '' ? '' : ` (${words})`}`;
   if (TRANSIENT.has(status)) {

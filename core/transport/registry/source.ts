@@ -37,12 +37,7 @@ const HUB_HOST = 'registry-1.docker.io';
  * @throws SealiftError `invalid-reference`; later `invalid-argument` where the CA file is unreadable
  */
 export function openRegistrySource(reference: Reference, options: SourceOptions, context: Context): Source {
-  const host = reference.domain === HUB ? HUB_HOST : reference.domain;
-  const repository: Repository = {
-    credentialsHost: reference.domain,
-    base: baseUrl(host, reference.path, options.plainHttp),
-    path: reference.path,
-  };
+  const repository = repositoryOf(reference, options.plainHttp);
   const session = takeSession(options);
   const registry = { session, repository, context };
   let isOpen = true;
@@ -68,6 +63,15 @@ export function openRegistrySource(reference: Reference, options: SourceOptions,
       if (isOpen) session.release();
       isOpen = false;
     },
+  };
+}
+
+/** Where a repository is served, and under which host its credentials are filed. @throws SealiftError `invalid-reference` */
+export function repositoryOf({ domain, path }: Reference, plainHttp: boolean): Repository {
+  return {
+    credentialsHost: domain,
+    base: baseUrl(domain === HUB ? HUB_HOST : domain, path, plainHttp),
+    path,
   };
 }
 
@@ -198,7 +202,7 @@ async function fetchReferrersPage(
     async () => {
       const answer = await ask(session, repository, { url, headers: { Accept: OCI_INDEX } }, context);
       const missing = async (why: string): Promise<undefined> => {
-        await discardBody(answer);
+        await discardBody(answer, session);
         context.emit({
           type: 'notice',
           level: 'info',
@@ -208,7 +212,7 @@ async function fetchReferrersPage(
         return undefined;
       };
       if (isFirst && answer.status === 404) {
-        await discardBody(answer);
+        await discardBody(answer, session);
         return undefined;
       }
       if (isFirst && NO_REFERRERS_API.has(answer.status)) return missing(`status ${answer.status}`);
@@ -243,7 +247,7 @@ function parseReferrers(bytes: Uint8Array, url: URL, context: Context): Descript
 /** The `next` of a Link field (RFC 8288), which has to lead to the same registry. */
 function nextPage(answer: Answer, url: URL): URL | undefined {
   for (const field of answer.field('link')) {
-    for (const match of field.slice(0, 16_384).matchAll(/<([^>]*)>((?:\s*;\s*[^,;"]+(?:"[^"]*")?)*)/g)) {
+    for (const match of field.slice(0, 16_384).matchAll(/<([^<>]*)>((?:\s*;\s*[^,;"]+(?:"[^"]*")?)*)/g)) {
       if (!/;\s*rel\s*=\s*(?:"next"|next)(?:\s*(?:;|$))/i.test(match[2] ?? '')) continue;
       const target = match[1] ?? '';
       const next = URL.canParse(target, url.href) ? new URL(target, url) : undefined;

@@ -1,9 +1,12 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { digestOf } from '../../../../core/oci/digest.ts';
+import { parseReference } from '../../../../core/oci/reference.ts';
+import { repositoryOf } from '../../../../core/transport/registry/source.ts';
 import {
   blob,
   chunked,
   cut,
+  drip,
   endless,
   type FaultRegistry,
   manifest,
@@ -120,6 +123,16 @@ describe('manifests', () => {
     expect(error.message).toContain('MANIFEST_UNKNOWN: no \\u{1b}[31mtag\\u{202e}');
   });
 
+  it.each([
+    ['alpine', 'https://registry-1.docker.io/v2/library/alpine/', 'docker.io'],
+    ['quay.io/acme/app', 'https://quay.io/v2/acme/app/', 'quay.io'],
+    ['[::1]:5000/app', 'https://[::1]:5000/v2/app/', '[::1]:5000'],
+    ['localhost:443/app', 'https://localhost/v2/app/', 'localhost:443'],
+  ])('of %s is at %s', (reference, url, credentialsHost) => {
+    const repository = repositoryOf(parseReference(reference), false);
+    expect(repository).toMatchObject({ credentialsHost, base: new URL(url) });
+  });
+
   it.each(['1.2', '999.1.1.1', '0x7f.1'])('is not looked for at %s', async (host) => {
     expect((await failureOf(registrySource(host))).code).toBe('invalid-reference');
   });
@@ -227,6 +240,19 @@ describe('trying again', () => {
     expect(error.code).toBe('source-unreachable');
     expect(error.message).toContain('no answer within 50 ms');
     expect(registry.requests).toHaveLength(2);
+  });
+
+  it('does not wait for a document that drips for ever', async () => {
+    registry.script(TAG_PATH, drip());
+    const error = await failureOf((await open({ timeoutMs: 30, retryTimes: 0 })).source.manifest('1'));
+    expect(error.code).toBe('source-unreachable');
+    expect(error.message).toContain('did not end within 300 ms');
+  });
+
+  it('does not wait for an error page that drips for ever', async () => {
+    registry.script(TAG_PATH, drip(404));
+    const error = await failureOf((await open({ timeoutMs: 50 })).source.manifest('1'));
+    expect(error.code).toBe('source-not-found');
   });
 
   it('calls a closed port unreachable', async () => {

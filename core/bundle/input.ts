@@ -116,13 +116,16 @@ export function createInput(source: AsyncIterable<Uint8Array>, signal: AbortSign
   };
 }
 
+/** The first piece, enough for most heads, and the following ones. */
+const FIRST_PIECE = 32 * 1024;
 const FILE_PIECE = 256 * 1024;
 
 /** A file from its start in pieces. */
 export async function* readPieces(handle: FileHandle): AsyncGenerator<Uint8Array, void, void> {
   let offset = 0;
   for (;;) {
-    const { bytesRead, buffer } = await handle.read(Buffer.allocUnsafe(FILE_PIECE), 0, FILE_PIECE, offset);
+    const size = offset === 0 ? FIRST_PIECE : FILE_PIECE;
+    const { bytesRead, buffer } = await handle.read(Buffer.allocUnsafe(size), 0, size, offset);
     if (bytesRead === 0) return;
     offset += bytesRead;
     yield buffer.subarray(0, bytesRead);

@@ -98,7 +98,7 @@ export interface PinRequest {
 
 export interface PinOutcome {
   readonly state: KeptState;
-  /** The collection was pinned by this fingerprint before; kept metadata stays. */
+  /** The collection was pinned before; its pin and kept metadata stay. */
   readonly alreadyPinned: boolean;
   /** True where it was pinned before and has other scopes now. */
   readonly scopesChanged: boolean;
@@ -113,9 +113,10 @@ export interface Gate {
   /** @throws SealiftError `state-damaged`, `format-unsupported` */
   kept(collectionId: string): Promise<KeptState | undefined>;
   /**
-   * Pins a root. Writes no audit entry; the caller does.
+   * Pins a root. A collection that is pinned already, by that root or one it has led to, keeps its pin and what was learnt since;
+   * only its scopes may change. Writes no audit entry; the caller does.
    * @throws SealiftError `scope-conflict`; `invalid-argument` for a malformed scope; `pin-mismatch` where the
-   * collection is pinned by another fingerprint
+   * collection is pinned, and not by that root
    */
   pin(request: PinRequest): Promise<PinOutcome>;
   /**
@@ -183,7 +184,9 @@ export async function openGate(directory: string, options: GateOptions): Promise
     const document = parseDocument(bytes, { file: gateFile, hint: NEW_GATE_HINT, maxBytes: MAX_STATE });
     checkFormat(document, gateFile, GATE_FORMAT, KNOWN_FEATURES);
   } else {
-    const found = (await listDirectory(directory)).filter((name) => !name.startsWith('.'));
+    const found = (await listDirectory(directory)).filter(
+      (name) => !name.startsWith('.') && name !== 'lost+found',
+    );
     if (found.includes('collections') || found.includes('audit.log')) {
       throw damagedDocument(
         { file: gateFile, hint: NEW_GATE_HINT },
@@ -325,7 +328,7 @@ export async function openGate(directory: string, options: GateOptions): Promise
 
   async function pin(request: PinRequest): Promise<PinOutcome> {
     const before = await kept(request.collectionId);
-    if (before && before.pin.fingerprint !== request.root.fingerprint) {
+    if (before && ![before.pin.fingerprint, before.root.fingerprint].includes(request.root.fingerprint)) {
       throw new SealiftError('pin-mismatch', 'the collection is pinned by another root', {
         subject: request.collectionId,
         got: request.root.fingerprint,

@@ -125,6 +125,17 @@ describe('pin', () => {
     });
   });
 
+  it('takes the root it has learnt since for pinned already', async () => {
+    await gate.pin(pinOf('acme'));
+    await gate.save(hex('acme'), changeOf(7));
+    const request = pinOf('acme');
+    const again = await gate.pin({ ...request, root: changeOf(7).root! });
+    expect(again).toMatchObject({
+      alreadyPinned: true,
+      state: { pin: { fingerprint: request.root.fingerprint, rootVersion: 1 } },
+    });
+  });
+
   it('refuses another root of a pinned collection', async () => {
     await gate.pin(pinOf('acme'));
     const request = pinOf('acme');

@@ -33,7 +33,8 @@ export interface Source {
   manifest(reference: string): Promise<SourceManifest>;
   /**
    * Content of a blob: exactly `size` bytes or an error; goes on by itself after a broken connection. The
-   * caller hashes and compares. Ending the iteration early closes the connection. Chunks are the consumer's to keep.
+   * caller hashes and compares. Nothing is asked before the iteration begins, and it can be done once. Ending
+   * it early closes the connection. Chunks are the consumer's to keep.
    * @throws SealiftError `source-*`, `size-mismatch`; also from the iteration
    */
   blob(descriptor: {

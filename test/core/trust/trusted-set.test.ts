@@ -1,9 +1,9 @@
-import { createPrivateKey, generateKeyPairSync } from 'node:crypto';
+import { createPublicKey, generateKeyPairSync } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
 import type { SealiftError } from '../../../core/errors.ts';
 import { encodeMetadata, formatDate, signedForm } from '../../../core/trust/metadata.ts';
 import { advance, type KeptMetadata, TrustedSet, type TrustStep } from '../../../core/trust/trusted-set.ts';
-import { nativeTestSigner, testSigner } from '../../../fixtures/keys/test-keys.ts';
+import { nativeKeyOf, nativeTestSigner, testSigner } from '../../../fixtures/keys/test-keys.ts';
 import { DAY, SIMULATOR_NOW, TufSimulator } from '../../../fixtures/tuf-simulator.ts';
 
 const HOUR = 60 * 60 * 1000;
@@ -214,7 +214,6 @@ describe('a threshold counts persons', () => {
     const once = nativeTestSigner('ed25519', privateKey);
     // The same key as PEM is another key object with another id.
     const pem = { keytype: 'ed25519', scheme: 'ed25519', keyval: { public: '' } };
-    const { createPublicKey } = await import('node:crypto');
     pem.keyval.public = createPublicKey(privateKey).export({ type: 'spki', format: 'pem' }).toString();
     const { keyIdOf } = await import('../../../core/trust/keys.ts');
     const twice = { ...once, key: pem, keyId: keyIdOf(pem) };
@@ -230,7 +229,7 @@ describe('a threshold counts persons', () => {
 
   it('counts one RSA key as openpgp and as native once', async () => {
     const openpgp = await testSigner('rsa-a');
-    const native = nativeTestSigner('rsa', await privateKeyOf('rsa-a'));
+    const native = nativeTestSigner('rsa', await nativeKeyOf('rsa-a'));
     const sim = await TufSimulator.make({
       signers: { timestamp: [openpgp, native] },
       thresholds: { timestamp: 2 },
@@ -260,45 +259,6 @@ describe('a threshold counts persons', () => {
     expect(await codeOf(sim.first())).toBe('accepted');
   });
 });
-
-/** The private key inside a test key, as a native one. */
-async function privateKeyOf(name: 'rsa-a') {
-  const openpgp = await import('openpgp');
-  const { readTestKey, TEST_PASSPHRASE } = await import('../../../fixtures/keys/test-keys.ts');
-  const locked = await openpgp.readPrivateKey({ armoredKey: (await readTestKey(name)).toString() });
-  const { keyPacket } = await openpgp.decryptKey({ privateKey: locked, passphrase: TEST_PASSPHRASE });
-  const { n, e } = keyPacket.publicParams as Record<string, Uint8Array>;
-  const { d, p, q } = (keyPacket as unknown as { privateParams: Record<string, Uint8Array> }).privateParams;
-  const big = (bytes: Uint8Array) => BigInt(`0x${Buffer.from(bytes).toString('hex')}`);
-  const b64 = (value: bigint) => {
-    const hex = value.toString(16);
-    return Buffer.from(hex.padStart(hex.length + (hex.length % 2), '0'), 'hex').toString('base64url');
-  };
-  const [D, P, Q] = [big(d!), big(p!), big(q!)];
-  const invert = (a: bigint, m: bigint): bigint => {
-    let [r0, r1, s0, s1] = [a % m, m, 1n, 0n];
-    while (r1 !== 0n) {
-      const quotient = r0 / r1;
-      [r0, r1] = [r1, r0 - quotient * r1];
-      [s0, s1] = [s1, s0 - quotient * s1];
-    }
-    return ((s0 % m) + m) % m;
-  };
-  return createPrivateKey({
-    format: 'jwk',
-    key: {
-      kty: 'RSA',
-      n: b64(big(n!)),
-      e: b64(big(e!)),
-      d: b64(D),
-      p: b64(P),
-      q: b64(Q),
-      dp: b64(D % (P - 1n)),
-      dq: b64(D % (Q - 1n)),
-      qi: b64(invert(Q, P)),
-    },
-  });
-}
 
 describe('5.3.11 fast-forward recovery', () => {
   it('lets versions go back once the timestamp key has been rotated, and forgets the clock floor', async () => {

@@ -76,6 +76,7 @@ export const ERROR_CODES = {
   'source-rate-limited': ['source', 'a registry asks to slow down for longer than sealift waits'],
   'source-protocol': ['source', 'a registry answered what the protocol does not allow'],
   'source-too-large': ['source', 'an answer is larger than announced or allowed'],
+  'foreign-layer': ['source', 'a layer may only be had from its vendor'],
   'source-tls': ['source', "a registry's TLS certificate is not trusted"],
   // destination
   'destination-full': ['destination', 'there is not enough free space'],

@@ -26,6 +26,7 @@ import { rootFingerprint } from './trust/metadata.ts';
 import { resolveTarget } from './trust/search.ts';
 import type { TrustedSet } from './trust/trusted-set.ts';
 import { forEachLimited } from './util/concurrency.ts';
+import { formatBytes } from './util/format.ts';
 import { blobPlaces, digestOfName, findAnchor, heldManifests, nameOf, openBundle, readSmallBlobs, selectImages } from './verify.ts';
 import type { ImportOptions } from './workflow-options.ts';
 
@@ -103,18 +104,20 @@ async function admitBundle(gate: Gate, store: Store, options: ImportOptions, con
         const needed = await intake.missingBytes(wanted);
         const free = await store.freeBytes();
         if (needed > free) {
-          throw new SealiftError('destination-full', `not enough free space: got ${free} bytes, want ${needed}`, {
+          throw new SealiftError('destination-full', `not enough free space: got ${formatBytes(free)}, want ${formatBytes(needed)}`, {
             subject: store.directory,
             got: free,
             want: needed,
             hint: 'free some space, or run sealift gc, and run the import again',
           });
         }
-        return [undefined, `${needed} bytes needed, ${free} free`];
+        return [undefined, `${formatBytes(needed)} needed, ${formatBytes(free)} free`];
       });
       const written = await checklist.run('layers', async () => {
-        const done = await intake.take(wanted);
-        return [done, `${done.blobs} blobs, ${done.bytes} bytes taken in, ${done.reusedBytes} bytes there already`];
+        const done = await intake.take(wanted).catch((error: unknown) => {
+          throw nameImage(error, chosen, content);
+        });
+        return [done, `${done.blobs} blobs, ${formatBytes(done.bytes)} taken in, ${formatBytes(done.reusedBytes)} there already`];
       });
       const outcome = await checklist.run('commit', async () => {
         const done = await commit(store, trust, chosen, context);
@@ -158,6 +161,15 @@ function reportOf(
     policy: 'none',
     weakened: trust.weakened,
   };
+}
+
+/** An error about a blob, told of the image that needs it. */
+function nameImage(error: unknown, images: readonly ImageVerdict[], content: ContentJudgement): unknown {
+  if (!isSealiftError(error)) return error;
+  const image = images.find(({ name }) => [...(content.blobs.get(name) ?? [])].some((digest) => digest === error.subject));
+  if (!image) return error;
+  const { code, got, want, hint, check, cause } = error;
+  return new SealiftError(code, `a blob of the image is wrong: ${error.message}`, { subject: image.name, got, want, hint, check, cause });
 }
 
 function blobsOf(images: readonly ImageVerdict[], content: ContentJudgement): Set<Digest> {
@@ -331,7 +343,9 @@ async function streamIntake(
     if (await store.has(digest, blob.size)) return blob.skip();
     const target = await store.ingest(digest, blob.size);
     try {
-      waiting.set(digest, { target, hashes: await pour(blob, target, context) });
+      const hashes = await pour(blob, target, context);
+      await target.settle(hashes);
+      waiting.set(digest, { target, hashes });
     } catch (error) {
       await target.abort();
       throw error;
@@ -425,14 +439,14 @@ async function commit(store: Store, trust: TrustJudgement, chosen: readonly Imag
   const { images: stored } = await store.list();
   const mine = new Map(stored.filter(({ collectionId }) => collectionId === trust.collectionId).map((record) => [record.name, record]));
   const withdrawn = trust.withdrawn.filter(({ name }) => mine.has(name)).map(({ name }) => name);
-  const removed = await store.withdraw(withdrawn);
   const records = chosen.map((image) => recordOf(image, trust, context));
   const names = new Set(records.map(({ name }) => name));
   const renewed = [...mine.values()].filter(({ name, digest }) => {
     if (names.has(name) || withdrawn.includes(name)) return false;
     return resolveTarget(trust.set, name)?.digest === digest;
   });
-  await store.admit([...records, ...renewed.map((record) => ({ ...record, trustExpires: trust.collection.expires }))]);
+  const renewedRecords = renewed.map((record) => ({ ...record, trustExpires: trust.collection.expires }));
+  const removed = await store.admit([...records, ...renewedRecords], { withdraw: withdrawn });
   const before = new Map(stored.map((record) => [record.name, record.digest]));
   const isNew = ({ name, digest }: ImageRecord) => before.get(name) !== digest;
   return {

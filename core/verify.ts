@@ -18,6 +18,7 @@ import { blobPath, digestAlgorithm, digestHex, formatDigest } from './oci/digest
 import type { HashAlgorithm } from './pool/pool.ts';
 import type { ImageVerdict, VerifyResult } from './results.ts';
 import { forEachLimited } from './util/concurrency.ts';
+import { formatBytes } from './util/format.ts';
 import type { VerifyOptions } from './workflow-options.ts';
 
 /**
@@ -37,7 +38,7 @@ export async function verifyBundle(options: VerifyOptions, context: Context): Pr
     if (options.deep) {
       await checklist.run('layers', async () => {
         const { blobs, bytes } = await contents.hashAll();
-        return [undefined, `${blobs} blobs, ${bytes} bytes hashed`];
+        return [undefined, `${blobs} blobs, ${formatBytes(bytes)} hashed`];
       });
     } else {
       checklist.skip('layers', 'not asked for: contents of layers were not read');

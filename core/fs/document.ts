@@ -24,6 +24,7 @@ export interface DocumentReader {
   optionalInteger(key: string): number | undefined;
   optionalObject(key: string): DocumentReader | undefined;
   strings(key: string, pattern?: RegExp): string[];
+  integers(key: string): number[];
   objects(key: string): DocumentReader[];
   keys(): string[];
   readonly value: JsonObject;
@@ -138,6 +139,7 @@ function readerOf(value: JsonValue | undefined, at: string, options: DocumentOpt
     optionalObject: (key) => (own(key) === undefined ? undefined : readerOf(own(key), where(key), options)),
     strings: (key, pattern) =>
       arrayAt(key).map((item, index) => stringAt(item, `${where(key)}[${index}]`, pattern)),
+    integers: (key) => arrayAt(key).map((item, index) => integerAt(item, `${where(key)}[${index}]`)),
     objects: (key) => arrayAt(key).map((item, index) => readerOf(item, `${where(key)}[${index}]`, options)),
   };
 }

@@ -2,7 +2,7 @@
  * Advisory locks between sealift processes. A lock is a file that names its holder, so that a stale one (the
  * process is gone, or its number belongs to another process now) is recognised and taken over.
  */
-import { readFile, link, rm, writeFile } from 'node:fs/promises';
+import { link, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { inert, SealiftError } from '../errors.ts';
@@ -43,6 +43,22 @@ function parseHolder(text: string): Holder | undefined {
 }
 
 /**
+ * Takes a stale lock away. It is moved aside first and looked at again, because between reading and removing another
+ * process may have taken it over; then its live lock is put back.
+ */
+async function removeStale(file: string, text: string): Promise<void> {
+  const aside = temporaryName(file);
+  try {
+    await rename(file, aside);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return;
+    throw error;
+  }
+  if ((await readFile(aside, 'utf8')) !== text) await link(aside, file).catch(() => undefined);
+  await rm(aside, { force: true });
+}
+
+/**
  * Takes the lock at `file`.
  * @param pid number of this process
  * @throws SealiftError `destination-locked` naming the holder, where another live process has it
@@ -69,7 +85,7 @@ export async function acquireLock(file: string, pid: number): Promise<Lock> {
           hint: `wait for it to end; if there is no such process, remove ${file}`,
         });
       }
-      await rm(file, { force: true });
+      await removeStale(file, text);
     }
   } finally {
     await rm(temporary, { force: true });

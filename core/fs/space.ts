@@ -1,6 +1,7 @@
 /** What a file system can hold: free bytes, the largest file, and whether files may have holes. */
 import { statfs } from 'node:fs/promises';
 import { SealiftError } from '../errors.ts';
+import { formatBytes } from '../util/format.ts';
 
 export interface FileSystemFacts {
   /** For people; `unknown` where the type is none we know. */
@@ -50,7 +51,7 @@ export function assertFits(facts: FileSystemFacts, needed: number, fileSize: num
   if (facts.maxFileSize !== undefined && fileSize > facts.maxFileSize) {
     throw new SealiftError(
       'destination-limit',
-      `${facts.name} holds no file this large: got ${fileSize} bytes, want at most ${facts.maxFileSize}`,
+      `${facts.name} holds no file this large: got ${formatBytes(fileSize)}, want at most ${formatBytes(facts.maxFileSize)}`,
       {
         subject,
         got: fileSize,
@@ -60,7 +61,7 @@ export function assertFits(facts: FileSystemFacts, needed: number, fileSize: num
     );
   }
   if (needed > facts.freeBytes) {
-    throw new SealiftError('destination-full', `not enough free space: got ${facts.freeBytes} bytes, want ${needed}`, {
+    throw new SealiftError('destination-full', `not enough free space: got ${formatBytes(facts.freeBytes)}, want ${formatBytes(needed)}`, {
       subject,
       got: facts.freeBytes,
       want: needed,

@@ -1,3 +1,4 @@
+import type { OptionGroup } from './args.ts';
 import type { Command } from './command.ts';
 import { commonOptions } from './options/common.ts';
 
@@ -12,7 +13,7 @@ export function completions(words: readonly string[], commands: readonly Command
   const startsLike = (word: string): boolean => word.startsWith(typed);
   const names = before.filter((word) => !word.startsWith('-'));
   const command = commands.find((candidate) => candidate.words.every((word, index) => names[index] === word));
-  const options = { ...commonOptions, ...command?.options };
+  const options: OptionGroup = { ...commonOptions, ...command?.options };
   const previous = before.at(-1);
   const wanted = Object.entries(options).find(
     ([name, spec]) => previous === `--${name}` || (spec.alias !== undefined && previous === `-${spec.alias}`),

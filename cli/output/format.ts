@@ -29,12 +29,8 @@ export function formatDistance(moment: string, now: Date): string {
   if (Number.isNaN(milliseconds)) return 'unknown';
   const hours = Math.abs(milliseconds) / 3_600_000;
   const [count, unit] =
-    hours >= 48
-      ? [Math.floor(hours / 24), 'day']
-      : hours >= 1
-        ? [Math.floor(hours), 'hour']
-        : [Math.floor(hours * 60), 'minute'];
-  const length = plural(count, unit);
+    hours >= 48 ? [hours / 24, 'day'] : hours >= 1 ? [hours, 'hour'] : [hours * 60, 'minute'];
+  const length = plural(Math.round(count), unit);
   return milliseconds >= 0 ? `in ${length}` : `${length} ago`;
 }
 

@@ -1,4 +1,5 @@
 /** Results as text. Every text that comes from a bundle, an image or a registry goes through `inert`. */
+import path from 'node:path';
 import { inert } from '../../core/errors.ts';
 import type {
   CheckResult,
@@ -49,6 +50,11 @@ function facts(pairs: readonly (readonly [string, string] | undefined)[]): reado
 
 function heading(style: Style, text: string): readonly string[] {
   return ['', style.bold(text)];
+}
+
+function scopesText(scopes: readonly string[]): string {
+  if (scopes.length === 0 || scopes.includes('*')) return 'every name';
+  return scopes.map((scope) => inert(scope)).join(', ');
 }
 
 function expiry(moment: string, now: Date): string {
@@ -105,15 +111,17 @@ function platformsOf(image: { readonly platforms: readonly string[] }): string {
     : image.platforms.map((platform) => inert(platform)).join(', ');
 }
 
-function evidenceOf(image: ImageSummary): string | undefined {
-  if (image.evidence.length === 0) return undefined;
+function evidenceLines(image: ImageSummary): readonly string[] {
+  if (image.evidence.length === 0) return [];
   const types = new Map<string, number>();
   for (const { artifactType } of image.evidence) {
-    const type = artifactType === '' ? 'untyped' : inert(artifactType);
+    const type = artifactType === '' ? 'untyped' : inert(artifactType.replace(/^application\//, ''));
     types.set(type, (types.get(type) ?? 0) + 1);
   }
-  const list = [...types].map(([type, count]) => (count === 1 ? type : `${count} x ${type}`)).join(', ');
-  return `evidence: ${list} (carried as it is, not judged)`;
+  return [
+    `${plural(image.evidence.length, 'piece')} of evidence, carried as ${image.evidence.length === 1 ? 'it is' : 'they are'}, not judged:`,
+    ...[...types].map(([type, count]) => `  ${count} x ${type}`),
+  ];
 }
 
 function omittedOf(image: ImageSummary): string | undefined {
@@ -125,28 +133,28 @@ function omittedOf(image: ImageSummary): string | undefined {
 }
 
 function imageLines(image: ImageSummary, style: Style, indent: string): readonly string[] {
+  const omitted = omittedOf(image);
   return [
-    `${indent}${style.dim(image.digest)}`,
-    `${indent}${platformsOf(image)}, ${formatSize(image.size)}`,
-    ...[evidenceOf(image), omittedOf(image)].flatMap((line) =>
-      line === undefined ? [] : [`${indent}${line}`],
-    ),
-    ...(image.digestMadeHere ? [`${indent}the source did not know this digest; it was made here`] : []),
-  ];
+    style.dim(image.digest),
+    `${platformsOf(image)}, ${formatSize(image.size)}`,
+    ...evidenceLines(image),
+    ...(omitted === undefined ? [] : [omitted]),
+    ...(image.digestMadeHere ? ['the source did not know this digest; it was made here'] : []),
+  ].map((line) => indent + line);
 }
 
 const VERDICTS: Readonly<Record<Verdict, 'pass' | 'attention' | 'fail'>> = {
   verified: 'pass',
   carried: 'attention',
-  unsigned: 'attention',
+  unsigned: 'fail',
   invalid: 'fail',
   expired: 'fail',
 };
 
 function verdictLines(image: ImageVerdict, style: Style): readonly string[] {
-  const kind = image.admitted ? VERDICTS[image.verdict] : 'fail';
+  const kind = VERDICTS[image.verdict];
   const paint = kind === 'pass' ? style.good : kind === 'fail' ? style.bad : style.warn;
-  const word = image.admitted ? image.verdict : `refused (${image.verdict})`;
+  const word = kind === 'fail' ? `refused, ${image.verdict}` : image.verdict;
   const reason = image.reason === '' ? [] : [`    ${inert(image.reason)}`];
   return [
     `${style[kind]} ${paint(word)}  ${style.bold(inert(image.name))}`,
@@ -175,7 +183,8 @@ export function exportText(result: ExportResult, view: TextView): string {
   const { style, now } = view;
   const { collection } = result;
   const toStream = result.output === '-';
-  const file = toStream ? 'BUNDLE' : result.output;
+  // There the medium is mounted somewhere else; the name of the file is what stays.
+  const file = toStream ? 'BUNDLE' : path.basename(result.output);
   const reused = result.written.resumedBytes;
   return lines(
     `${style.pass} ${style.good('written')}  ${style.bold(toStream ? 'to standard output' : inert(result.output, 4096))}  ${formatSize(result.size)}`,
@@ -236,9 +245,9 @@ function verifiedLines(result: VerifyResult, view: TextView): readonly string[] 
   ];
 }
 
-/** Some or all images are refused. */
+/** Images that must not be let in; `admitted` only tells whether this run let one in. */
 export function refusedImages(result: VerifyResult): readonly ImageVerdict[] {
-  return result.images.filter((image) => !image.admitted);
+  return result.images.filter((image) => VERDICTS[image.verdict] === 'fail');
 }
 
 function bundleName(bundle: string): string {
@@ -352,12 +361,13 @@ export function initText(
   view: TextView,
 ): string {
   const { style, now } = view;
+  const rootExpiry = collection.roles.find((role) => role.role === 'root')?.expires ?? collection.expires;
   return lines(
     `${style.pass} ${style.good('made')}  the collection ${style.bold(inert(collection.name))}`,
     facts([
       ['directory', inert(collection.directory, 4096)],
       ['id', collection.id],
-      ['root expires', expiry(collection.expires, now)],
+      ['root expires', expiry(rootExpiry, now)],
       ['recovery key', inert(collection.recoveryFile, 4096)],
     ]),
     collection.samePassphrase ? '  the recovery key has the same passphrase as the collection' : undefined,
@@ -427,10 +437,7 @@ export function pinText(result: PinResult, source: string, { style }: TextView):
     facts([
       ['id', result.collectionId],
       ['root', `version ${result.rootVersion}, fingerprint ${result.fingerprint}`],
-      [
-        'may sign',
-        result.scopes.length === 0 ? 'every name' : result.scopes.map((scope) => inert(scope)).join(', '),
-      ],
+      ['may sign', scopesText(result.scopes)],
       ['gate', inert(result.gate, 4096)],
     ]),
     heading(style, 'Next'),
@@ -460,10 +467,7 @@ export function trustStatusText(status: TrustStatus, { style, now }: TextView): 
           ['id', collection.id],
           ['pinned', `${collection.pin}, ${formatTime(collection.pinnedAt)}`],
           ['root', `version ${collection.rootVersion}, fingerprint ${collection.rootFingerprint}`],
-          [
-            'may sign',
-            collection.scopes.length === 0 ? 'every name' : collection.scopes.map((s) => inert(s)).join(', '),
-          ],
+          ['may sign', scopesText(collection.scopes)],
           collection.version === undefined ? undefined : ['version', String(collection.version)],
           collection.expires === undefined ? undefined : ['expires', expiry(collection.expires, now)],
           collection.clockFloor === undefined

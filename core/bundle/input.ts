@@ -72,6 +72,12 @@ export function createInput(source: AsyncIterable<Uint8Array>, signal: AbortSign
     return piece;
   };
   const readUpTo = async (size: number): Promise<Buffer> => {
+    if (waiting && waiting.length >= size) {
+      const bytes = Buffer.from(waiting.subarray(0, size));
+      waiting = waiting.subarray(size);
+      position += size;
+      return bytes;
+    }
     const pieces: Uint8Array[] = [];
     let got = 0;
     while (got < size) {

@@ -301,6 +301,9 @@ export async function openBundleFile(file: string, options: ReadOptions): Promis
   };
 }
 
+/** Contents up to this size are hashed here: a thread would take longer to be told. */
+const INLINE_BYTES = 64 * 1024;
+
 interface OpenBlob {
   readonly info: BlobInfo;
   readonly place: LaidOutEntry;
@@ -338,6 +341,10 @@ function createStreamBlob(current: OpenBlob, input: Input, pool: WorkerPool): St
       return bytes;
     },
     async skip() {
+      if (size <= INLINE_BYTES) {
+        await this.bytes(INLINE_BYTES);
+        return;
+      }
       start();
       const { algorithm } = hashOf(name);
       const sink = pool.stream({ algorithms: [algorithm] });

@@ -2,10 +2,11 @@
  * Writes a laid-out bundle in order to a stream, through archiver. What archiver writes is compared on the way
  * with what the format prescribes, so that a change in the library can never change a bundle.
  */
+import { createHash } from 'node:crypto';
 import { Readable, type Writable } from 'node:stream';
 import type { TarArchive } from 'archiver';
 import { SealiftError } from '../errors.ts';
-import type { StreamSink, WorkerPool } from '../pool/pool.ts';
+import type { HashAlgorithm, WorkerPool } from '../pool/pool.ts';
 import { checkSignal } from './input.ts';
 import type { BundlePlan } from './layout.ts';
 import { END_BLOCKS, tarHeader } from './tar.ts';
@@ -24,6 +25,8 @@ export interface SequentialOptions {
 /** archiver keeps times in 32 bits. */
 const LAST_MTIME = 0x7fff_ffff;
 const PIECE_BYTES = 1024 * 1024;
+/** Blobs up to this size are held in memory and hashed here: a thread and a stream would cost more. */
+const INLINE_BYTES = 64 * 1024;
 
 /** Compares bytes that go by with the frame of the layout and the head files; blobs are somebody else's. */
 function createFrameCheck(plan: BundlePlan): { take(chunk: Uint8Array): void; finish(): void } {
@@ -125,42 +128,70 @@ function sizeMismatch(name: string, got: number, want: number): SealiftError {
   );
 }
 
+function checkHash(name: string, got: string | undefined): void {
+  const [, algorithm, hex] = name.split('/');
+  if (got === hex) return;
+  throw new SealiftError(
+    'digest-mismatch',
+    `the content of ${name} has another digest: got ${algorithm}:${got}`,
+    {
+      subject: name,
+      got: `${algorithm}:${got}`,
+      want: `${algorithm}:${hex}`,
+    },
+  );
+}
+
+function algorithmOf(name: string): HashAlgorithm {
+  return name.startsWith('blobs/sha512/') ? 'sha512' : 'sha256';
+}
+
+/** The pieces of `source`, exactly `size` bytes or an error. */
+async function* counted(
+  name: string,
+  size: number,
+  source: AsyncIterable<Uint8Array>,
+): AsyncGenerator<Uint8Array, void, void> {
+  let bytes = 0;
+  for await (const piece of source) {
+    bytes += piece.length;
+    if (bytes > size) throw sizeMismatch(name, bytes, size);
+    if (piece.length > 0) yield piece;
+  }
+  if (bytes < size) throw sizeMismatch(name, bytes, size);
+}
+
 /** A blob's pieces, counted and hashed; fails before its end where it is not what its name says. */
 async function* checkedContent(
   name: string,
   size: number,
   source: AsyncIterable<Uint8Array>,
-  sink: StreamSink,
+  pool: WorkerPool,
   onProgress: SequentialOptions['onProgress'],
 ): AsyncGenerator<Uint8Array, void, void> {
-  const [, algorithm, hex] = name.split('/');
+  const sink = pool.stream({ algorithms: [algorithmOf(name)] });
   let bytes = 0;
   try {
-    for await (const piece of source) {
+    for await (const piece of counted(name, size, source)) {
       bytes += piece.length;
-      if (bytes > size) throw sizeMismatch(name, bytes, size);
-      if (piece.length === 0) continue;
       await sink.write(piece);
       onProgress?.(name, bytes);
       yield piece;
     }
-    if (bytes < size) throw sizeMismatch(name, bytes, size);
     const { hashes } = await sink.finish();
-    const got = algorithm === 'sha512' ? hashes.sha512 : hashes.sha256;
-    if (got !== hex) {
-      throw new SealiftError(
-        'digest-mismatch',
-        `the content of ${name} has another digest: got ${algorithm}:${got}`,
-        {
-          subject: name,
-          got: `${algorithm}:${got}`,
-          want: `${algorithm}:${hex}`,
-        },
-      );
-    }
+    checkHash(name, hashes[algorithmOf(name)]);
   } finally {
     sink.abort();
   }
+}
+
+/** A small blob as a whole, checked. */
+async function checkedBytes(name: string, size: number, source: AsyncIterable<Uint8Array>): Promise<Buffer> {
+  const pieces: Uint8Array[] = [];
+  for await (const piece of counted(name, size, source)) pieces.push(piece);
+  const bytes = Buffer.concat(pieces, size);
+  checkHash(name, createHash(algorithmOf(name)).update(bytes).digest('hex'));
+  return bytes;
 }
 
 /**
@@ -209,8 +240,12 @@ export async function writeSequentially(
     }
     for (const { name, size } of blobs) {
       const content = await guard(options.blob(name, size));
-      const sink = pool.stream({ algorithms: [name.startsWith('blobs/sha512/') ? 'sha512' : 'sha256'] });
-      const checked = checkedContent(name, size, content, sink, onProgress);
+      if (size <= INLINE_BYTES) {
+        await append(await guard(checkedBytes(name, size, content)), name, size);
+        onProgress?.(name, size);
+        continue;
+      }
+      const checked = checkedContent(name, size, content, pool, onProgress);
       source = Readable.from(checked, { objectMode: false, highWaterMark: PIECE_BYTES });
       await append(source, name, size);
     }

@@ -752,6 +752,21 @@ describe('the head against the manifest', () => {
     expect(await readBoth(made.bytes, made, { blob: 1000 })).toBe('bundle-too-large');
   });
 
+  it('a large blob with another content, read or skipped', async () => {
+    const large = makeBundle({
+      blobs: [
+        { bytes: Buffer.alloc(200_000, 'x'), kind: 'layer' },
+        { bytes: Buffer.alloc(200_000, 'y'), kind: 'layer', algorithm: 'sha512' },
+      ],
+    });
+    expect(await readBoth(large.bytes, large)).toBe('accepted');
+    for (const { contentOffset, size } of large.plan.blobs) {
+      const copy = Buffer.from(large.bytes);
+      copy[contentOffset + size - 1] = 0;
+      expect(await readBoth(copy, large)).toBe('digest-mismatch');
+    }
+  });
+
   it('a blob with another content', async () => {
     expect(await readBoth(replace(firstBlob.contentOffset, Buffer.from('x')), made)).toBe('digest-mismatch');
   });

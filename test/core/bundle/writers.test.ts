@@ -243,7 +243,16 @@ describe('the positional writer', () => {
   });
 });
 
-describe('the sequential writer', () => {
+const LARGE_BLOBS: readonly MadeBlob[] = [
+  { bytes: Buffer.alloc(100_000, 'c'), kind: 'config' },
+  { bytes: Buffer.alloc(100_000, 'l'), kind: 'layer' },
+  { bytes: Buffer.alloc(150_000, 'm'), kind: 'layer', algorithm: 'sha512' },
+];
+
+describe.each([
+  ['small', SOME_BLOBS],
+  ['large', LARGE_BLOBS],
+])('the sequential writer, with %s blobs', (_, blobsOfBundle) => {
   async function failing(
     bundle: MadeBundle,
     blob: (name: string) => Promise<AsyncIterable<Uint8Array>>,
@@ -257,9 +266,13 @@ describe('the sequential writer', () => {
     expect(output.bytes.length).toBeLessThan(bundle.bytes.length);
     return code;
   }
-  const bundle = makeBundle();
+  const bundle = makeBundle({ blobs: blobsOfBundle });
   const content = (name: string) => bundle.blobs.get(name) ?? new Uint8Array();
   const last = bundle.plan.blobs.at(-1)?.name ?? '';
+
+  it('writes what the format prescribes', async () => {
+    expect((await sequential(bundle)).equals(bundle.bytes)).toBe(true);
+  });
 
   it('ends without end blocks when the last blob has another content', async () => {
     const wrong = async (name: string) =>

@@ -4,7 +4,7 @@ import { canonicalJson, parseCanonicalJson } from '../json/canonical.ts';
 import type { JsonObject, JsonValue } from '../json/strict.ts';
 import { type Digest, parseDigest } from '../oci/digest.ts';
 import { parseImageName } from '../oci/reference.ts';
-import { headerSizeOf, paddingOf } from './tar.ts';
+import { END_BLOCKS, headerSizeOf, MAX_MTIME, paddingOf } from './tar.ts';
 
 export const BUNDLE_FORMAT_VERSION = 1;
 export const BUNDLE_MEDIA_TYPE = 'application/vnd.sealift.bundle.v1+json';
@@ -186,11 +186,11 @@ export function isLateEntry(entry: EntryName): boolean {
   }
 }
 
-/** Seconds since 1970 of a `YYYY-MM-DDTHH:MM:SSZ`; undefined where it is none. */
+/** Seconds since 1970 of a `YYYY-MM-DDTHH:MM:SSZ`; undefined where it is none, or none that a header can hold (after 2242). */
 export function createdSeconds(created: string): number | undefined {
   if (!CREATED.test(created)) return undefined;
   const milliseconds = Date.parse(created);
-  if (!Number.isFinite(milliseconds) || milliseconds < 0) return undefined;
+  if (!Number.isFinite(milliseconds) || milliseconds < 0 || milliseconds / 1000 > MAX_MTIME) return undefined;
   // Date.parse lets some dates run over (24:00:00); the text must come back as it went in.
   const again = new Date(milliseconds).toISOString().replace('.000Z', 'Z');
   return again === created ? milliseconds / 1000 : undefined;
@@ -464,7 +464,7 @@ function parseBase(value: JsonValue, path: string, entries: ReadonlySet<string>)
 }
 
 function checkTotal(entries: readonly BundleEntry[], path: string): void {
-  let total = 2 * 512;
+  let total = END_BLOCKS.length;
   for (const { name, size = 0 } of entries) {
     total += headerSizeOf(name) + size + paddingOf(size);
     if (!Number.isSafeInteger(total)) throw refuse(path, 'sizes of more than 2^53 bytes together', 'less');

@@ -92,7 +92,14 @@ function watchFailure(output: Writable, signal: AbortSignal): Watch {
   const onClose = () =>
     fail(new SealiftError('destination-failed', 'the output was closed before the bundle was written'));
   const onAbort = () => fail(new SealiftError('cancelled', 'stopped', { cause: signal.reason }));
-  output.on('error', fail);
+  output.on('error', (error: NodeJS.ErrnoException) => {
+    const gone = error.code === 'EPIPE' || error.code === 'ECONNRESET';
+    fail(
+      gone
+        ? new SealiftError('destination-failed', 'whoever read the output has gone', { cause: error })
+        : error,
+    );
+  });
   output.on('close', onClose);
   signal.addEventListener('abort', onAbort, { once: true });
   return {

@@ -841,6 +841,33 @@ describe('every byte', () => {
   });
 });
 
+describe('blocks', () => {
+  it('left out, doubled, exchanged or made of anything are refused with a code', async () => {
+    const total = made.bytes.length / 512;
+    const block = (i: number) => made.bytes.subarray(i * 512, (i + 1) * 512);
+    const index = fc.nat({ max: total - 1 });
+    const filler = fc.uint8Array({ minLength: 512, maxLength: 512 });
+    const operation = fc.constantFrom('omit', 'double', 'exchange', 'fill');
+    await fc.assert(
+      fc.asyncProperty(operation, index, index, filler, async (what, a, b, noise) => {
+        const blocks: Uint8Array[] = Array.from({ length: total }, (_, i) => block(i));
+        if (what === 'omit') blocks.splice(a, 1 + (b % 4));
+        if (what === 'double') blocks.splice(b, 0, block(a));
+        if (what === 'exchange') [blocks[a], blocks[b]] = [block(b), block(a)];
+        if (what === 'fill') blocks[a] = noise;
+        const bytes = Buffer.concat(blocks);
+        const same = bytes.equals(made.bytes);
+        // Only the signature over SHA256SUMS is bound by nothing here.
+        const place = made.plan.layout.byName.get('SHA256SUMS.asc');
+        fc.pre(a * 512 !== place?.contentOffset && b * 512 !== place?.contentOffset);
+        const [file, stream] = [await readFile(bytes, made), await readStream(bytes, made)];
+        expect([file === 'accepted', stream === 'accepted']).toEqual([same, same]);
+      }),
+      { numRuns: 300 },
+    );
+  });
+});
+
 describe('the golden bundle of format 1', () => {
   it('is read', async () => {
     const golden = readFileSync(new URL('../../golden/bundle-v1.tar', import.meta.url));

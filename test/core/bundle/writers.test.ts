@@ -331,6 +331,14 @@ describe.each([
     await expect(work).rejects.toMatchObject({ code: 'ENOSPC' });
   });
 
+  it('stops when the reader of a pipe goes', async () => {
+    const output = new Collector();
+    output._write = (_chunk, _encoding, callback: (error?: Error) => void) => {
+      callback(Object.assign(new Error('write EPIPE'), { code: 'EPIPE' }));
+    };
+    expect(await failing(bundle, async (name) => pieces(content(name)), output)).toBe('destination-failed');
+  });
+
   it('stops when the output is closed by the other side', async () => {
     const output = new PassThrough({ highWaterMark: 10 });
     setImmediate(() => output.destroy());

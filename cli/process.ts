@@ -24,7 +24,6 @@ export async function runProcess(workflows: Workflows = coreWorkflows): Promise<
         leave(name === 'SIGTERM' ? EXIT_CODES.terminated[0] : EXIT_CODES.cancelled[0]);
       stoppedBy = name;
       controller.abort(new SealiftError('cancelled', `stopped by ${name}`));
-      if (stderr.isTTY) stderr.write('\nstopping; Ctrl-C again stops at once\n');
     });
   }
   // Whoever reads may stop reading (`| head`). What is still to be written has no reader then; without one for the

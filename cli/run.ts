@@ -106,6 +106,16 @@ export async function runSealift(argv: readonly string[], surroundings: Surround
     ({ command } = parsed);
     screen = await chooseScreen(parsed.args, command, surroundings, screen);
     surroundings.onAbandon(screen.status.abandon);
+    const { status } = screen;
+    surroundings.signal.addEventListener('abort', () => {
+      if (stderr.isTTY !== true || surroundings.stoppedBy() === undefined) return;
+      status.take({
+        type: 'notice',
+        level: 'info',
+        code: 'stopping',
+        message: 'stopping; Ctrl-C again stops at once',
+      });
+    });
     return await runCommand(command, parsed.args, surroundings, screen);
   } catch (thrown) {
     await screen.status.stop().catch(() => {});

@@ -51,7 +51,8 @@ describe('help', () => {
     const example = text.search(/^ {2}sealift /m);
     expect(example).toBeGreaterThanOrEqual(0);
     expect(example).toBeLessThan(text.indexOf('--json'));
-    for (const [code, meaning] of Object.values(EXIT_CODES)) expect(text).toMatch(new RegExp(`^ +${code} +${meaning.slice(0, 12)}`, 'm'));
+    for (const [code, meaning] of Object.values(EXIT_CODES))
+      expect(text).toMatch(new RegExp(`^ +${code} +${meaning.slice(0, 12)}`, 'm'));
     expect(text.endsWith('\n')).toBe(true);
   });
 
@@ -66,7 +67,8 @@ describe('help', () => {
     for (const width of [60, 80, 100]) {
       const text = helpFor(['export', '--help'], COMMANDS, width) ?? '';
       const options = text.slice(text.indexOf('Options:'), text.indexOf('Exit codes:'));
-      for (const line of options.split('\n')) expect(line.length, line).toBeLessThanOrEqual(Math.max(width, 66));
+      for (const line of options.split('\n'))
+        expect(line.length, line).toBeLessThanOrEqual(Math.max(width, 66));
     }
   });
 

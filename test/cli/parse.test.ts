@@ -30,7 +30,15 @@ describe('what a parser may get wrong', () => {
   });
 
   test('a repeatable option keeps every value', async () => {
-    const { args } = await parse('export', 'a', '--platform', 'linux/amd64', '--platform=linux/arm64', '-o', 'x');
+    const { args } = await parse(
+      'export',
+      'a',
+      '--platform',
+      'linux/amd64',
+      '--platform=linux/arm64',
+      '-o',
+      'x',
+    );
     expect(args.list('platform')).toEqual(['linux/amd64', 'linux/arm64']);
   });
 
@@ -50,7 +58,10 @@ describe('what a parser may get wrong', () => {
   });
 
   test('an empty positional is refused', async () => {
-    await expect(refused('verify', '')).resolves.toMatchObject({ code: 'invalid-argument', message: 'BUNDLE is empty' });
+    await expect(refused('verify', '')).resolves.toMatchObject({
+      code: 'invalid-argument',
+      message: 'BUNDLE is empty',
+    });
   });
 
   test('a dot in an option makes no object', async () => {
@@ -74,7 +85,9 @@ describe('what a parser may get wrong', () => {
   });
 
   test('an option is no value of the one before', async () => {
-    await expect(refused('export', 'a', '-o', '--force')).resolves.toMatchObject({ message: 'option -o wants a value' });
+    await expect(refused('export', 'a', '-o', '--force')).resolves.toMatchObject({
+      message: 'option -o wants a value',
+    });
   });
 
   test('a lone dash is a value', async () => {
@@ -93,7 +106,9 @@ describe('what a parser may get wrong', () => {
 
   test('names of the prototype are no options', async () => {
     for (const name of ['__proto__', 'constructor', 'toString', 'hasOwnProperty']) {
-      await expect(refused('export', 'a', `--${name}`, 'x')).resolves.toMatchObject({ code: 'invalid-argument' });
+      await expect(refused('export', 'a', `--${name}`, 'x')).resolves.toMatchObject({
+        code: 'invalid-argument',
+      });
     }
     expect(Object.hasOwn(Object.prototype, 'x')).toBe(false);
   });

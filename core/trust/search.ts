@@ -13,7 +13,6 @@ import {
   type TargetsMetadata,
   type Tombstone,
 } from './metadata.ts';
-import type { TrustedSet } from './trusted-set.ts';
 
 export interface ResolvedTarget {
   readonly name: string;
@@ -28,6 +27,14 @@ export interface ResolvedTarget {
 export interface WithdrawnTarget extends Tombstone {
   /** Role that rules the name. */
   readonly role: string;
+}
+
+/** What a search goes through: a TrustedSet, or what it kept from the last run (`set.previous`). */
+export interface SearchView {
+  readonly targets: TargetsMetadata | undefined;
+  readonly delegated: ReadonlyMap<string, TargetsMetadata>;
+  /** True where the signatures of `role` have been verified with the keys of `delegator`. */
+  isVerifiedEdge(delegator: string, role: string): boolean;
 }
 
 /** What the search finds for a name: an image, its tombstone, or nothing. */
@@ -172,7 +179,7 @@ function delegatedTo(
 
 /** The walk as a generator: yields the edges it needs, so that one walk serves loaded and unloaded sets. */
 function* walk(
-  set: TrustedSet,
+  set: SearchView,
   name: string,
   maxRoles: number,
 ): Generator<{ readonly role: string; readonly delegator: string }, Answer, void> {
@@ -218,7 +225,7 @@ function toResolved(name: string, role: string, target: Target): ResolvedTarget 
 const MAX_ROLES = 1000;
 
 /** What the search finds for a name, over a set in which every reachable role is verified (`advance`). */
-export function findName(set: TrustedSet, name: string): Answer {
+export function findName(set: SearchView, name: string): Answer {
   const steps = walk(set, name, MAX_ROLES);
   for (;;) {
     const { done, value } = steps.next();
@@ -231,7 +238,7 @@ export function findName(set: TrustedSet, name: string): Answer {
  * @param load verifies the role with `set.updateDelegated(role, delegator, …)`; called for each edge of the walk
  */
 export async function findNameLoading(
-  set: TrustedSet,
+  set: SearchView,
   name: string,
   load: (role: string, delegator: string) => Promise<void>,
 ): Promise<Answer> {
@@ -244,7 +251,7 @@ export async function findNameLoading(
 }
 
 /** The answer for a name, or undefined where there is none or it has been withdrawn. */
-export function resolveTarget(set: TrustedSet, name: string): ResolvedTarget | undefined {
+export function resolveTarget(set: SearchView, name: string): ResolvedTarget | undefined {
   const answer = findName(set, name);
   return answer.kind === 'target' ? answer.target : undefined;
 }
@@ -256,7 +263,7 @@ const ascending = (a: { readonly name: string }, b: { readonly name: string }): 
  * Every image name of the repository with the answer of its search, ascending by name; without bundle
  * manifests, and without names in roles that have no say over them.
  */
-export function listTargets(set: TrustedSet): readonly ResolvedTarget[] {
+export function listTargets(set: SearchView): readonly ResolvedTarget[] {
   const names = new Set<string>();
   for (const { targets } of set.delegated.values()) for (const name of targets.keys()) names.add(name);
   const found: ResolvedTarget[] = [];
@@ -269,7 +276,7 @@ export function listTargets(set: TrustedSet): readonly ResolvedTarget[] {
 }
 
 /** Tombstones that hold: those of the role that rules the name. Ascending by name. */
-export function listWithdrawn(set: TrustedSet): readonly WithdrawnTarget[] {
+export function listWithdrawn(set: SearchView): readonly WithdrawnTarget[] {
   const names = new Set<string>();
   for (const { withdrawn } of set.delegated.values()) for (const { name } of withdrawn) names.add(name);
   const found: WithdrawnTarget[] = [];

@@ -28,6 +28,7 @@ import {
   type TimestampMetadata,
 } from './metadata.ts';
 import { MAX_AHEAD_MS, verifyOpenpgp } from './openpgp.ts';
+import type { SearchView } from './search.ts';
 
 /** What the gate stores: raw files, exactly as they were verified. */
 export interface KeptMetadata {
@@ -81,7 +82,7 @@ export class TrustedSet {
   readonly #strict: boolean;
   readonly #certificates: CertificateStore;
   /** Certificates that were kept already; others are only kept once a trusted role names them. */
-  readonly #keptFingerprints: ReadonlySet<string>;
+  readonly #keptCertificates: ReadonlyMap<string, Uint8Array>;
   #phase: Phase = 'roots';
   #root: RootMetadata;
   #timestamp: TimestampMetadata | undefined;
@@ -103,13 +104,13 @@ export class TrustedSet {
   private constructor(
     options: TrustedSetOptions,
     certificates: CertificateStore,
-    keptFingerprints: Iterable<string>,
+    keptCertificates: ReadonlyMap<string, Uint8Array>,
     root: RootMetadata,
   ) {
     this.#options = options;
     this.#strict = options.strictProfile ?? true;
     this.#certificates = certificates;
-    this.#keptFingerprints = new Set(keptFingerprints);
+    this.#keptCertificates = keptCertificates;
     this.#root = root;
   }
 
@@ -156,7 +157,7 @@ export class TrustedSet {
     }
     const store = new CertificateStore(options.limits);
     for (const bytes of options.certificates ?? []) await store.add(bytes);
-    const set = new TrustedSet(options, store, [], pinned);
+    const set = new TrustedSet(options, store, new Map(), pinned);
     await set.#verify(pinned, pinned.roles.root, pinned.keys, 'link', 'root');
     return set;
   }
@@ -189,7 +190,7 @@ export class TrustedSet {
         });
     }
     for (const bytes of options.certificates ?? []) await store.add(bytes);
-    const set = new TrustedSet(options, store, kept.certificates.keys(), root);
+    const set = new TrustedSet(options, store, new Map(kept.certificates), root);
     const { timestamp, snapshot, targets } = kept;
     if (timestamp) {
       set.#previousTimestamp = await read('timestamp', () =>
@@ -237,9 +238,17 @@ export class TrustedSet {
   get certificates(): CertificateStore {
     return this.#certificates;
   }
-  /** Delegated roles as they were accepted in the last run; empty after a fast-forward recovery. */
-  get previousDelegated(): ReadonlyMap<string, TargetsMetadata> {
-    return this.#previousDelegated;
+  /** What was accepted in the last run, for the search; nothing after a fast-forward recovery. */
+  get previous(): SearchView {
+    // Its edges were verified when it was accepted.
+    return { targets: this.#previousTargets, delegated: this.#previousDelegated, isVerifiedEdge: () => true };
+  }
+  /** True where the bundle's certificates say something of the kept ones that was not known: a renewal, a revocation. */
+  get hasNewCertificates(): boolean {
+    return [...this.#keptCertificates].some(([fingerprint, bytes]) => {
+      const merged = this.#certificates.get(fingerprint);
+      return merged !== undefined && !Buffer.from(merged.bytes).equals(bytes);
+    });
   }
   /** Time of the run: the later of the host's clock and the floor. */
   get time(): Date {
@@ -264,7 +273,7 @@ export class TrustedSet {
     const delegated = new Map<string, Uint8Array>();
     for (const [role, { bytes }] of [...this.#previousDelegated, ...this.#delegated])
       delegated.set(role, bytes);
-    const named = new Set(this.#keptFingerprints);
+    const named = new Set(this.#keptCertificates.keys());
     const holders = [
       this.#root,
       this.#targets?.delegations,
@@ -869,6 +878,9 @@ export async function advance(
     return bytes;
   };
   await asCheck('root-chain', async () => {
+    // A key vouches for its own revocation: that is learnt even if nothing else of the bundle holds.
+    if (set.hasNewCertificates)
+      await onStep('root', `root version ${set.root.version}, certificates brought up to date`);
     set.checkSameRoot(files.get(`${set.root.version}.root.json`));
     for (;;) {
       const bytes = files.get(`${set.root.version + 1}.root.json`);

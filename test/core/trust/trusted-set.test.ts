@@ -1,9 +1,16 @@
 import { createPublicKey, generateKeyPairSync } from 'node:crypto';
+import { reformatKey, revokeKey } from 'openpgp';
 import { describe, expect, it } from 'vitest';
 import type { SealiftError } from '../../../core/errors.ts';
 import { encodeMetadata, formatDate, signedForm } from '../../../core/trust/metadata.ts';
+import { listTargets } from '../../../core/trust/search.ts';
 import { advance, type KeptMetadata, TrustedSet, type TrustStep } from '../../../core/trust/trusted-set.ts';
-import { nativeKeyOf, nativeTestSigner, testSigner } from '../../../fixtures/keys/test-keys.ts';
+import {
+  nativeKeyOf,
+  nativeTestSigner,
+  testSigner,
+  unlockTestKey,
+} from '../../../fixtures/keys/test-keys.ts';
 import { DAY, SIMULATOR_NOW, TufSimulator } from '../../../fixtures/tuf-simulator.ts';
 
 const HOUR = 60 * 60 * 1000;
@@ -591,6 +598,93 @@ describe('effective expiry', () => {
     sim.bump('images');
     await sim.publish();
     expect((await sim.first()).effectiveExpiry()).toEqual(later(20 * DAY));
+  });
+});
+
+describe('what was accepted before', () => {
+  it('can be searched, so that vanished names are seen', async () => {
+    const { sim, kept } = await accepted();
+    const images = sim.delegated.get('images');
+    images.targets = {};
+    sim.bump('images');
+    await sim.publish();
+    const set = await sim.next(kept);
+    expect(listTargets(set)).toEqual([]);
+    expect(listTargets(set.previous).map(({ name }) => name)).toEqual(['docker.io/library/alpine:3.20']);
+  });
+
+  it('learns a revocation before anything else of the bundle is looked at', async () => {
+    const signer = await testSigner('rsa-a');
+    const { sim, kept } = await accepted({ signers: { default: [signer] } });
+    const { publicKey } = await revokeKey({
+      key: await unlockTestKey('rsa-a'),
+      date: sim.now,
+      format: 'object',
+    });
+    sim.replacedCertificates.set(signer.fingerprint!, publicKey.write());
+    const steps: [TrustStep, KeptMetadata][] = [];
+    expect(await codeOf(sim.next(kept, {}, steps))).toBe('key-revoked');
+    expect(steps.map(([step]) => step)).toEqual(['root']);
+    // The next stick brings the certificate without the revocation.
+    sim.replacedCertificates.clear();
+    expect(await codeOf(sim.next(steps[0]![1]))).toBe('key-revoked');
+    expect(await codeOf(sim.next(kept))).toBe('accepted');
+  });
+
+  it('recovers from a lost key by the recovery key: a new root replaces it', async () => {
+    const [main, recovery] = [await testSigner('rsa-a'), await testSigner('ed25519-b')];
+    const others = { timestamp: [main], snapshot: [main], targets: [main], bundles: [main], images: [main] };
+    const { sim, kept } = await accepted({ signers: { root: [main, recovery], ...others } });
+    const { publicKey } = await revokeKey({
+      key: await unlockTestKey('rsa-a'),
+      date: sim.now,
+      format: 'object',
+    });
+    sim.replacedCertificates.set(main.fingerprint!, publicKey.write());
+    const fresh = await testSigner('ed25519-a');
+    await sim.rotate({ root: [fresh, recovery], timestamp: [fresh], snapshot: [fresh], targets: [fresh] });
+    // Only the recovery key can vouch for the link.
+    sim.files.set('2.root.json', await sim.sign(sim.root, [recovery, fresh]));
+    sim.targets.delegations = { keys: {}, roles: [] };
+    for (const role of ['bundles', 'images']) sim.signers.set(role, [fresh]);
+    sim.addDelegation('bundles', [`_bundle/${sim.id}/*.json`]);
+    sim.addDelegation('images', ['*', '*/*', '*/*/*']);
+    sim.bump('targets', 'bundles', 'images');
+    await sim.publish();
+    const certificates = [...sim.certificates, publicKey.write()];
+    expect((await sim.next(kept, { certificates })).root.version).toBe(2);
+    // With the stolen key alone there is no link.
+    sim.files.set('2.root.json', await sim.sign(sim.root, [main, fresh]));
+    expect(await codeOf(sim.next(kept, { certificates }))).toBe('key-revoked');
+  });
+});
+
+describe('effective expiry of certificates', () => {
+  it('counts the certificate that carries the threshold', async () => {
+    const name = 'rsa-a';
+    const { publicKey } = await reformatKey({
+      privateKey: await unlockTestKey(name),
+      userIDs: [{ name: 'ends soon' }],
+      keyExpirationTime: 181 * 24 * 3600,
+      date: new Date('2026-01-01T00:00:00Z'),
+      format: 'object',
+      config: { v6Keys: false },
+    });
+    const signer = await testSigner(name);
+    const sim = await TufSimulator.make({ signers: { timestamp: [signer] } });
+    sim.replacedCertificates.set(signer.fingerprint!, publicKey.write());
+    expect((await sim.first()).effectiveExpiry()).toEqual(new Date('2026-07-01T00:00:00Z'));
+    // A second signer who stays carries it alone.
+    const two = await TufSimulator.make({ signers: { timestamp: [signer, nativeTestSigner()] } });
+    two.replacedCertificates.set(signer.fingerprint!, publicKey.write());
+    expect((await two.first()).effectiveExpiry()).toEqual(later(90 * DAY));
+    const both = await TufSimulator.make({
+      signers: { timestamp: [signer, nativeTestSigner()] },
+      thresholds: { timestamp: 2 },
+    });
+    both.replacedCertificates.set(signer.fingerprint!, publicKey.write());
+    expect((await both.first()).effectiveExpiry()).toEqual(new Date('2026-07-01T00:00:00Z'));
+    expect(await codeOf(both.first({ now: new Date('2026-07-02T00:00:00Z') }))).toBe('key-expired');
   });
 });
 

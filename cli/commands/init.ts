@@ -41,16 +41,17 @@ export const initCommand: Command = {
     ...passphraseOptions,
   },
   examples: ['sealift init', 'sealift init ./acme --name acme --recovery-key /media/safe/acme-recovery.key'],
-  run: async ({ args, paths, workflows, newPassphrase, now, context }) => {
+  run: async ({ args, paths, workflows, newPassphrase, now, cwd, context }) => {
     const given = args.positional('DIR');
     if (given !== undefined && args.text('collection') !== undefined) {
       throw new SealiftError('invalid-argument', 'got both DIR and --collection, want one of them', {
         subject: 'DIR',
       });
     }
-    const directory = given === undefined ? paths.collection.path : path.resolve(given);
+    const directory = given === undefined ? paths.collection.path : path.resolve(cwd, given);
     const name = args.text('name') ?? path.basename(directory);
     const recoveryFile = path.resolve(
+      cwd,
       args.text('recovery-key') ?? `${name.replace(/[^A-Za-z0-9._-]/g, '_')}-recovery.key`,
     );
     const created = args.text('created');

@@ -4,8 +4,8 @@ import type { Command } from '../command.ts';
 import { parseFingerprint } from '../options/values.ts';
 import { pinText, rootText, trustStatusText } from '../output/report.ts';
 
-function plainPath(text: string): string {
-  return path.resolve(text.replace(/^(?:bundle|collection):/, ''));
+function plainPath(text: string, cwd: string): string {
+  return path.resolve(cwd, text.replace(/^(?:bundle|collection):/, ''));
 }
 
 export const trustPinCommand: Command = {
@@ -33,7 +33,7 @@ export const trustPinCommand: Command = {
   ],
   run: async (runtime) => {
     const { args, paths, workflows } = runtime;
-    const source = plainPath(args.positional('ROOT') ?? '');
+    const source = plainPath(args.positional('ROOT') ?? '', runtime.cwd);
     const fingerprint = args.text('fingerprint');
     if (fingerprint === undefined) {
       throw new SealiftError('invalid-argument', 'which root is to be trusted? --fingerprint is missing', {
@@ -85,7 +85,7 @@ export const trustRootCommand: Command = {
   examples: ['sealift trust root', 'sealift trust root --quiet'],
   run: async (runtime) => {
     const given = runtime.args.positional('LOCATION');
-    const location = given === undefined ? runtime.paths.collection.path : plainPath(given);
+    const location = given === undefined ? runtime.paths.collection.path : plainPath(given, runtime.cwd);
     const result = await runtime.workflows.readRoot(location, await runtime.context());
     return { result, text: (view) => rootText(result, view), quiet: result.fingerprint };
   },

@@ -17,10 +17,10 @@ export function bundleFrom(runtime: Runtime): VerifyOptions['bundle'] {
   const text = runtime.args.positional('BUNDLE');
   if (text === undefined) throw new SealiftError('internal', 'no bundle among the positionals');
   if (text === '-') return { kind: 'stream', stream: runtime.stdin };
-  return { kind: 'file', path: bundlePath(text) };
+  return { kind: 'file', path: bundlePath(text, runtime.cwd) };
 }
 
 /** `bundle:FILE`, or FILE. */
-export function bundlePath(text: string): string {
-  return path.resolve(text.startsWith('bundle:') ? text.slice('bundle:'.length) : text);
+function bundlePath(text: string, cwd: string): string {
+  return path.resolve(cwd, text.startsWith('bundle:') ? text.slice('bundle:'.length) : text);
 }

@@ -301,12 +301,14 @@ function targetsOf(content: Content): Map<string, { length: number; sha256: stri
  */
 function dockerManifestOf(content: Content, demanded: boolean): Buffer | undefined {
   const [image] = content.images;
-  const single = content.images.length === 1 && image ? singlePlatformManifest(image, content, demanded) : undefined;
+  // Engines take no digest for a tag.
+  const tagged = image !== undefined && !image.name.includes('@');
+  const single = content.images.length === 1 && tagged ? singlePlatformManifest(image, content, demanded) : undefined;
   if (image && single?.config) {
     return dockerManifestJson({ name: image.name, config: single.config.digest, layers: single.layers.map(({ digest }) => digest) });
   }
   if (demanded) {
-    throw new SealiftError('invalid-argument', 'a docker archive holds one image of one platform', {
+    throw new SealiftError('invalid-argument', 'a docker archive holds one image of one platform, with a tag', {
       subject: '--docker-archive',
       hint: 'export one image with --platform, or leave --docker-archive out',
     });
@@ -501,7 +503,7 @@ async function transferToFile(
   const facts = await inspectFileSystem(directory);
   // Without its partial file a journal vouches for nothing.
   const there = await stat(partial).catch(() => undefined);
-  const present = there?.size === layout.size ? await journal.done() : new Set<string>();
+  const present = await stillThere(journal, plan.bundle, there?.size ?? 0);
   const allocated = there ? there.blocks * 512 : 0;
   assertFits(facts, Math.max(0, layout.size - allocated), layout.size, directory);
 
@@ -523,9 +525,11 @@ async function transferToFile(
     signal: context.signal,
     ordered: !facts.holes,
     present,
+    held: new Map(plan.journal.held.map(({ name, bytes }) => [name, bytes])),
   });
   try {
-    const waiting = blobs.filter(({ name }) => !present.has(name));
+    const missing = new Set(writer.missing);
+    const waiting = blobs.filter(({ name }) => missing.has(name));
     const resumedBytes = blobs.filter(({ name }) => present.has(name)).reduce((sum, { size }) => sum + size, 0);
     announceTransfer(waiting, resumedBytes, context);
     const marker = createMarker(writer, journal);
@@ -546,6 +550,14 @@ async function transferToFile(
   } finally {
     await writer.close();
   }
+}
+
+/** Blobs the journal vouches for, as far as the partial file reaches. */
+async function stillThere(journal: Journal, bundle: BundlePlan, size: number): Promise<Set<string>> {
+  const done = await journal.done();
+  return new Set(
+    bundle.blobs.flatMap((blob) => (done.has(blob.name) && blob.contentOffset + blob.size <= size ? [blob.name] : [])),
+  );
 }
 
 function announceTransfer(blobs: readonly { readonly size: number }[], skippedBytes: number, context: Context): void {
@@ -633,7 +645,9 @@ async function openTransfer(plan: SignedPlan, sources: SourceSet, context: Conte
         signal.throwIfAborted();
         bytes += chunk.length;
         if (bytes > size) break;
-        await sink.write(chunk);
+        const room = sink.write(chunk);
+        release(chunk);
+        await room;
         if (bytes - told >= PROGRESS_STEP) {
           told = bytes;
           context.emit({ type: 'blob', state: 'progress', digest, bytes, size });
@@ -643,6 +657,8 @@ async function openTransfer(plan: SignedPlan, sources: SourceSet, context: Conte
       checkBlob(digest, algorithm, hashes[algorithm], bytes, size);
     } catch (error) {
       sink.abort();
+      // The descriptor may be closed next, and its number given to another file.
+      await sink.released;
       throw error;
     }
     context.emit({ type: 'blob', state: 'done', digest, bytes: size, size });
@@ -650,8 +666,6 @@ async function openTransfer(plan: SignedPlan, sources: SourceSet, context: Conte
 
   return {
     async toFile(name, size, target, signal) {
-      const bytes = held.get(name);
-      if (bytes) return copyOnce(once(bytes), name, size, target, signal);
       const before = reusable.get(name);
       if (old && before && (await copyReusable(old, before, target, signal, context))) return;
       let failure: unknown;
@@ -677,6 +691,15 @@ async function openTransfer(plan: SignedPlan, sources: SourceSet, context: Conte
       await old?.close();
     },
   };
+}
+
+/**
+ * Gives the memory of a chunk back at once. A transfer at full speed leaves gigabytes of them, and waiting for the
+ * collector costs both time and a hundred MiB. Only where the chunk is all there is in its buffer.
+ */
+function release(chunk: Uint8Array): void {
+  const { buffer } = chunk;
+  if (buffer instanceof ArrayBuffer && chunk.byteLength === buffer.byteLength && buffer.byteLength > 4096) buffer.transfer(0);
 }
 
 async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array> {

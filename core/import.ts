@@ -422,6 +422,7 @@ async function pour(blob: StreamBlob, target: Ingest, context: Context): Promise
     return hashes;
   } catch (error) {
     sink.abort();
+    await sink.released;
     throw error;
   }
 }

@@ -4,7 +4,7 @@
  */
 import { availableParallelism } from 'node:os';
 import type { Context } from '../core/context.ts';
-import { inert, type SealiftError, toSealiftError } from '../core/errors.ts';
+import { inert, isSealiftError, type SealiftError, toSealiftError } from '../core/errors.ts';
 import type { SealiftEvent } from '../core/events.ts';
 import type { WorkerPool } from '../core/pool/pool.ts';
 import type { Args } from './args.ts';
@@ -119,9 +119,31 @@ export async function runSealift(argv: readonly string[], surroundings: Surround
     return await runCommand(command, parsed.args, surroundings, screen);
   } catch (thrown) {
     await screen.status.stop().catch(() => {});
-    return reportError(toSealiftError(thrown), command, surroundings, screen);
+    return reportError(
+      whyStopped(toSealiftError(thrown), command, surroundings),
+      command,
+      surroundings,
+      screen,
+    );
   }
 }
+
+/** What was aborted says only that; the reason is in the signal, and what to do depends on the command. */
+function whyStopped(
+  error: SealiftError,
+  command: Command | undefined,
+  { signal, stoppedBy }: Surroundings,
+): SealiftError {
+  if (error.code !== 'cancelled' || !signal.aborted || !isSealiftError(signal.reason)) return error;
+  const goesOn = stoppedBy() !== undefined && RESUMABLE.has(command?.words[0] ?? '');
+  return signal.reason.with({
+    check: error.check,
+    hint: goesOn ? 'the same command goes on where this one stopped' : undefined,
+  });
+}
+
+/** Commands that go on with what an interrupted run left. */
+const RESUMABLE = new Set(['export', 'import']);
 
 /** Chosen once: picture on a terminal, lines elsewhere, JSON lines or nothing when asked for. */
 async function chooseScreen(

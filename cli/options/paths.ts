@@ -37,7 +37,11 @@ export function dataDirectory({ env, uid, home }: PathSurroundings): string {
 }
 
 /** Options before environment before defaults. */
-export function resolvePaths(args: Args, surroundings: PathSurroundings): StatePaths {
+export function resolvePaths(
+  args: Args,
+  surroundings: PathSurroundings,
+  userList = '/etc/passwd',
+): StatePaths {
   const { env, cwd } = surroundings;
   const data = dataDirectory(surroundings);
   function choose(
@@ -59,7 +63,7 @@ export function resolvePaths(args: Args, surroundings: PathSurroundings): StateP
     ),
     gate,
     store: choose('store', 'SEALIFT_STORE', path.join(data, 'store'), (text) => path.resolve(cwd, text)),
-    gateBehindSudo: gate.from === 'default' ? gateBehindSudo(surroundings, gate.path) : undefined,
+    gateBehindSudo: gate.from === 'default' ? gateBehindSudo(surroundings, gate.path, userList) : undefined,
   };
 }
 
@@ -80,9 +84,9 @@ export function collectionPath(text: string, data: string, cwd: string): string 
 }
 
 /** Home directory of a user by number, from the local user list; undefined where it is not there. */
-function homeOf(uid: string): string | undefined {
+function homeOf(uid: string, userList: string): string | undefined {
   try {
-    const line = readFileSync('/etc/passwd', 'utf8')
+    const line = readFileSync(userList, 'utf8')
       .split('\n')
       .find((entry) => entry.split(':')[2] === uid);
     return line?.split(':')[5];
@@ -91,10 +95,10 @@ function homeOf(uid: string): string | undefined {
   }
 }
 
-function gateBehindSudo({ env, uid }: PathSurroundings, used: string): string | undefined {
+function gateBehindSudo({ env, uid }: PathSurroundings, used: string, userList: string): string | undefined {
   const behind = env['SUDO_UID'];
   if (uid !== 0 || behind === undefined || behind === '0') return undefined;
-  const home = homeOf(behind);
+  const home = homeOf(behind, userList);
   if (home === undefined || home === '') return undefined;
   const gate = path.join(home, '.local/share/sealift/gate');
   return gate !== used && existsSync(gate) ? gate : undefined;

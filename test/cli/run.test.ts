@@ -1,11 +1,11 @@
-import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { COMMANDS } from '../../cli/commands/index.ts';
 import { parseListen } from '../../cli/commands/serve.ts';
 import { completions } from '../../cli/completions.ts';
-import { collectionPath, dataDirectory } from '../../cli/options/paths.ts';
+import { collectionPath, dataDirectory, resolvePaths } from '../../cli/options/paths.ts';
 import { parseDuration, parseFingerprint, parseMoment } from '../../cli/options/values.ts';
 import { SealiftError } from '../../core/errors.ts';
 import type { ExportOptions, ImportOptions, VerifyOptions } from '../../core/workflow-options.ts';
@@ -165,6 +165,52 @@ describe('results and exit codes', () => {
       verifyBundle: () => Promise.resolve(verified),
     });
     expect(run.stderr).toContain('gate: /nowhere/here');
+  });
+
+  test('a run whose standard output is closed says that, not that it was stopped', async () => {
+    const run = await runFake(
+      ['verify', 'b.tar'],
+      { verifyBundle: () => Promise.reject(new DOMException('x', 'AbortError')) },
+      { signal: AbortSignal.abort(new SealiftError('destination-failed', 'standard output is closed')) },
+    );
+    expect(run.code).toBe(7);
+    expect(run.stderr).toContain('sealift: error: standard output is closed');
+  });
+
+  test('what was interrupted says how it goes on', async () => {
+    const run = await runFake(
+      ['import', 'b.tar'],
+      { importBundle: () => Promise.reject(new DOMException('x', 'AbortError')) },
+      {
+        signal: AbortSignal.abort(new SealiftError('cancelled', 'stopped by SIGINT')),
+        stoppedBy: () => 'SIGINT',
+      },
+    );
+    expect(run.code).toBe(130);
+    expect(run.stderr).toContain('sealift: hint: the same command goes on where this one stopped');
+  });
+
+  test('with sudo the gate of the user behind it is pointed out', async () => {
+    const home = path.join(directory, 'home');
+    const gate = path.join(home, '.local/share/sealift/gate');
+    mkdirSync(gate, { recursive: true });
+    const users = path.join(directory, 'passwd');
+    writeFileSync(users, `jo:x:1234:1234::${home}:/bin/sh\n`);
+    const none = {
+      flag: () => false,
+      text: () => undefined,
+      list: () => [],
+      integer: () => undefined,
+      positional: () => undefined,
+      positionals: () => [],
+    };
+    const place = { env: { SUDO_UID: '1234' }, uid: 0, home: '/root', cwd: '/' };
+    expect(resolvePaths(none, place, users).gateBehindSudo).toBe(gate);
+    expect(resolvePaths(none, { ...place, env: { SUDO_UID: '1235' } }, users).gateBehindSudo).toBeUndefined();
+    expect(resolvePaths(none, { ...place, uid: 1234 }, users).gateBehindSudo).toBeUndefined();
+    expect(
+      resolvePaths(none, { ...place, env: { SUDO_UID: '1234', SEALIFT_GATE: '/g' } }, users).gateBehindSudo,
+    ).toBeUndefined();
   });
 
   test('a run stopped by SIGTERM ends with 143', async () => {

@@ -10,7 +10,7 @@ const SHOW = '\u001b[?25h';
 const run = (argv: string[], steps: [string, string][], env: Record<string, string> = {}) =>
   runInTerminal([process.execPath, PROGRAM, ...argv], { ...ENV, ...env }, steps);
 
-describe.skipIf(!HAS_TERMINAL)('on a terminal', () => {
+describe.skipIf(!HAS_TERMINAL).concurrent('on a terminal', () => {
   test('a new passphrase is asked for twice and never shown', async () => {
     const { screen, code, left } = await run(
       ['init', './x'],

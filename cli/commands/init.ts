@@ -1,7 +1,7 @@
 import path from 'node:path';
 import { inert, SealiftError } from '../../core/errors.ts';
 import type { Command } from '../command.ts';
-import { passphraseOptions } from '../options/passphrase.ts';
+import { passphraseOptions, readPassphraseFile } from '../options/passphrase.ts';
 import { parseMoment } from '../options/values.ts';
 import { initText } from '../output/report.ts';
 
@@ -33,6 +33,11 @@ export const initCommand: Command = {
       value: 'FILE',
       describe: 'where the recovery key goes (default: NAME-recovery.key here)',
     },
+    'recovery-passphrase-file': {
+      kind: 'text',
+      value: 'FILE',
+      describe: "the first line of a file is the recovery key's passphrase (default: the same passphrase)",
+    },
     created: {
       kind: 'text',
       value: 'TIME',
@@ -41,7 +46,7 @@ export const initCommand: Command = {
     ...passphraseOptions,
   },
   examples: ['sealift init', 'sealift init ./acme --name acme --recovery-key /media/safe/acme-recovery.key'],
-  run: async ({ args, paths, workflows, newPassphrase, now, cwd, context }) => {
+  run: async ({ args, paths, workflows, newPassphrase, now, cwd, notice, context }) => {
     const given = args.positional('DIR');
     if (given !== undefined && args.text('collection') !== undefined) {
       throw new SealiftError('invalid-argument', 'got both DIR and --collection, want one of them', {
@@ -58,12 +63,17 @@ export const initCommand: Command = {
     const { limits } = await context();
     const passphrase = await newPassphrase(`the new key of ${inert(name)}`);
     if (passphrase === undefined) throw passphraseMissing();
+    const recoveryPassphraseFile = args.text('recovery-passphrase-file');
+    const recoveryPassphrase =
+      recoveryPassphraseFile === undefined
+        ? passphrase
+        : readPassphraseFile(path.resolve(cwd, recoveryPassphraseFile), { notice });
     const summary = await workflows.createCollection({
       directory,
       name,
       keys: args.text('keys') === 'native' ? 'native' : 'openpgp',
       passphrase,
-      recoveryPassphrase: passphrase,
+      recoveryPassphrase,
       recoveryFile,
       userId: args.text('user-id'),
       created: created === undefined ? now : parseMoment(created, '--created'),
@@ -72,7 +82,7 @@ export const initCommand: Command = {
     const result = { ...summary, directory, recoveryFile };
     return {
       result,
-      text: (view) => initText({ ...result, samePassphrase: true }, view),
+      text: (view) => initText({ ...result, samePassphrase: recoveryPassphrase === passphrase }, view),
       quiet: summary.rootFingerprint,
     };
   },

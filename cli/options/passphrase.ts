@@ -58,7 +58,11 @@ function readDescriptor(fd: number, where: string): string {
   return firstLine(bytes.subarray(0, length), where);
 }
 
-function readPassphraseFile(file: string, surroundings: PassphraseSurroundings): string {
+/** First line of a file; warns where others can read it. */
+export function readPassphraseFile(
+  file: string,
+  surroundings: Pick<PassphraseSurroundings, 'notice'>,
+): string {
   let fd: number;
   try {
     fd = openSync(file, 'r');

@@ -361,6 +361,25 @@ describe('passphrases', () => {
     expect((await import('node:fs')).readFileSync(log, 'utf8')).toBe('ran\n');
   });
 
+  test('the recovery key may have one of its own', async () => {
+    const [own, recovery] = ['p', 'r'].map((name) => path.join(directory, name)) as [string, string];
+    writeFileSync(own, 'own\n', { mode: 0o600 });
+    writeFileSync(recovery, 'recovery\n', { mode: 0o600 });
+    const seen: string[] = [];
+    const init = (...argv: string[]) =>
+      runFake(['init', './c', '--passphrase-file', own, ...argv], {
+        createCollection: (options) => {
+          seen.push(options.passphrase, options.recoveryPassphrase, options.directory);
+          return Promise.resolve(exported.collection);
+        },
+      });
+    const two = await init('--recovery-passphrase-file', recovery);
+    expect(two.stdout).not.toContain('the same passphrase');
+    const one = await init();
+    expect(one.stdout).toContain('the recovery key has the same passphrase as the collection');
+    expect(seen).toEqual(['own', 'recovery', '/nowhere/c', 'own', 'own', '/nowhere/c']);
+  });
+
   test.each([
     [['--passphrase-file', '/nonexistent/p'], 2, 'cannot read the passphrase file'],
     [['--passphrase-command', 'exit 3'], 2, 'got exit code 3, want 0'],

@@ -259,11 +259,21 @@ export function resolveTarget(set: SearchView, name: string): ResolvedTarget | u
 const ascending = (a: { readonly name: string }, b: { readonly name: string }): number =>
   a.name < b.name ? -1 : 1;
 
+/** An empty answer must not come from having looked at nothing. */
+function assertLoaded(set: SearchView): void {
+  if (set.targets) return;
+  throw new SealiftError(
+    'internal',
+    'targets have not been verified; what was accepted before is searched over `previous`',
+  );
+}
+
 /**
  * Every image name of the repository with the answer of its search, ascending by name; without bundle
  * manifests, and without names in roles that have no say over them.
  */
 export function listTargets(set: SearchView): readonly ResolvedTarget[] {
+  assertLoaded(set);
   const names = new Set<string>();
   for (const { targets } of set.delegated.values()) for (const name of targets.keys()) names.add(name);
   const found: ResolvedTarget[] = [];
@@ -277,6 +287,7 @@ export function listTargets(set: SearchView): readonly ResolvedTarget[] {
 
 /** Tombstones that hold: those of the role that rules the name. Ascending by name. */
 export function listWithdrawn(set: SearchView): readonly WithdrawnTarget[] {
+  assertLoaded(set);
   const names = new Set<string>();
   for (const { withdrawn } of set.delegated.values()) for (const { name } of withdrawn) names.add(name);
   const found: WithdrawnTarget[] = [];

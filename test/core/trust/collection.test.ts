@@ -288,6 +288,9 @@ describe('exports', () => {
     expect(await codeOf(exportOnce(collection, {}, { lifetimeMs: 200 * DAY }))).toBe('metadata-expired');
     expect(await codeOf(exportOnce(collection, {}, { created: later(300) }))).toBe('metadata-expired');
     expect(await codeOf(exportOnce(collection, {}, { lifetimeMs: 401 * DAY }))).toBe('lifetime-too-long');
+    const short = await createCollection({ ...optionsFor(), lifetimes: { root: 50 * DAY } });
+    expect(await codeOf(exportOnce(short, {}))).toBe('metadata-expired');
+    expect(await codeOf(exportOnce(short, {}, { lifetimeMs: 50 * DAY }))).toBe('accepted');
   });
 
   it('renew images that would end before them although nothing has changed', async () => {

@@ -170,6 +170,19 @@ describe('what is no signature by the profile', () => {
     );
   });
 
+  it('any type but binary, though it is over the same bytes', async () => {
+    for (const type of [0x01, 0x02, 0x10, 0x40])
+      expect(await judge(built({ type }))).toBe('signature-invalid');
+  });
+
+  it('a critical subpacket the library knows and the profile does not', async () => {
+    const policy = Buffer.from('https://example.invalid');
+    expect(await judge(built({ hashed: [...good(), subpacket(26, policy)] }))).toBe('accepted');
+    expect(await judge(built({ hashed: [...good(), subpacket(26, policy, true)] }))).toBe(
+      'signature-invalid',
+    );
+  });
+
   it('a version 3 signature', async () => {
     const packet = buildV3Signature({
       data: DATA,

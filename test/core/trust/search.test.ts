@@ -202,6 +202,39 @@ describe('the search', () => {
     expect(all.every(({ name, role }) => name.startsWith(`registry.example/${role}/`))).toBe(true);
   });
 
+  it('does not go over an edge that was not verified, to a role that was over another', async () => {
+    const sim = await TufSimulator.make();
+    sim.addDelegation('a', ['a/*'], { first: true });
+    sim.addDelegation('b', ['b/*'], { first: true });
+    sim.addDelegation('shared', ['a/*'], { delegator: 'a' });
+    sim.addDelegation('shared', ['b/*'], { delegator: 'b' });
+    sim.addImage('b/1', 'x', 'shared');
+    sim.bump('targets');
+    await sim.publish();
+    const set = await TrustedSet.fromPin(sim.pinOf(1), sim.roots, sim.options());
+    await set.finishRoots();
+    await set.updateTimestamp(sim.files.get('timestamp.json')!);
+    await set.updateSnapshot(sim.files.get('2.snapshot.json')!);
+    await set.updateTargets(sim.files.get('2.targets.json')!);
+    for (const [role, delegator] of [
+      ['a', 'targets'],
+      ['b', 'targets'],
+      ['shared', 'a'],
+    ] as const) {
+      await set.updateDelegated(role, delegator, sim.files.get(`1.${role}.json`)!);
+    }
+    expect(() => findName(set, 'b/1')).toThrow('not been verified');
+    await set.updateDelegated('shared', 'b', sim.files.get('1.shared.json')!);
+    expect(roleOf(set, 'b/1')).toBe('shared');
+  });
+
+  it('lists nothing silently where nothing has been verified', async () => {
+    const sim = await TufSimulator.make();
+    const set = await TrustedSet.fromPin(sim.pinOf(1), sim.roots, sim.options());
+    expect(() => listTargets(set)).toThrow('not been verified');
+    expect(() => listWithdrawn(set)).toThrow('not been verified');
+  });
+
   it('asks for roles one by one where they are not loaded', async () => {
     const sim = await TufSimulator.make();
     sim.addDelegation('acme', ['acme/*'], { first: true });

@@ -688,6 +688,63 @@ describe('effective expiry of certificates', () => {
   });
 });
 
+describe('each step by itself', () => {
+  const until = async (sim: TufSimulator, kept: KeptMetadata) => {
+    const set = await TrustedSet.fromKept(kept, sim.options());
+    await set.finishRoots();
+    return set;
+  };
+
+  it('the timestamp refuses a lower snapshot, before the snapshot is looked at', async () => {
+    const { sim, kept } = await accepted();
+    sim.timestamp.version += 1;
+    sim.timestamp.meta['snapshot.json'].version = 1;
+    await sim.publishTimestamp();
+    const set = await until(sim, kept);
+    expect(await codeOf(set.updateTimestamp(sim.files.get('timestamp.json')!))).toBe('rollback');
+    expect(set.timestamp).toBeUndefined();
+  });
+
+  it('the snapshot refuses a lower role, before the role is looked at', async () => {
+    const { sim, kept } = await accepted();
+    sim.bump();
+    sim.snapshot.meta['images.json'].version = 1;
+    await sim.publishSnapshot();
+    await sim.publishTimestamp();
+    const set = await until(sim, kept);
+    await set.updateTimestamp(sim.files.get('timestamp.json')!);
+    expect(await codeOf(set.updateSnapshot(sim.files.get('3.snapshot.json')!))).toBe('rollback');
+    expect(set.snapshot).toBeUndefined();
+  });
+
+  it('a link of the root chain needs its own threshold even when a better root follows', async () => {
+    const sim = await TufSimulator.make();
+    const old = sim.signers.get('root')!;
+    const next = nativeTestSigner();
+    await sim.rotate({ root: [next] });
+    sim.files.set('2.root.json', await sim.sign(sim.root, old));
+    await sim.rotate({ root: [next] });
+    expect(await codeOf(sim.first())).toBe('signature-threshold');
+  });
+
+  it('an expired key may have signed a link, and not the last root', async () => {
+    const signer = await testSigner('rsa-a');
+    const { publicKey } = await reformatKey({
+      privateKey: await unlockTestKey('rsa-a'),
+      userIDs: [{ name: 'ended' }],
+      keyExpirationTime: 30 * 24 * 3600,
+      date: new Date('2026-01-01T00:00:00Z'),
+      format: 'object',
+      config: { v6Keys: false },
+    });
+    const sim = await TufSimulator.make({ signers: { root: [signer] } });
+    const certificates = [publicKey.write()];
+    expect(await codeOf(sim.first({ certificates }))).toBe('key-expired');
+    await sim.rotate({ root: [nativeTestSigner()] });
+    expect(await codeOf(sim.first({ certificates }))).toBe('accepted');
+  });
+});
+
 describe('damaged state', () => {
   it('says so instead of starting afresh', async () => {
     const { kept, sim } = await accepted();
@@ -719,7 +776,7 @@ describe('any single byte of a metadata file', () => {
       expect(await result()).toBe('accepted');
       for (const [name, bytes] of [...sim.files]) {
         // A prime step, so that the places and the bits differ from file to file.
-        for (let at = name.length; at < bytes.length; at += 13) {
+        for (let at = name.length; at < bytes.length; at += 29) {
           const bent = Buffer.from(bytes);
           bent[at] = bent[at]! ^ (1 << (at % 8));
           sim.files.set(name, bent);

@@ -61,8 +61,8 @@ export const ERROR_CODES = {
   'key-expired': ['trust', 'a key that is needed has expired'],
   'key-revoked': ['trust', 'a key that is needed has been revoked'],
   'metadata-expired': ['trust', 'trust metadata has expired'],
-  'rollback': ['trust', 'a version is lower than one accepted before'],
-  'fork': ['trust', 'the same version was accepted before with other content'],
+  rollback: ['trust', 'a version is lower than one accepted before'],
+  fork: ['trust', 'the same version was accepted before with other content'],
   'mix-and-match': ['trust', 'metadata files do not belong together'],
   'target-mismatch': ['trust', 'a name, digest, length or type is not what the trust metadata says'],
   'name-withdrawn': ['trust', 'the image has been withdrawn'],
@@ -89,9 +89,9 @@ export const ERROR_CODES = {
   'signature-needed': ['needed', 'a signature by a key that is not here is needed'],
   'base-needed': ['needed', 'the bundle is a delta and its base is not here'],
   // cancelled
-  'cancelled': ['cancelled', 'stopped by a signal or by the answer to a question'],
+  cancelled: ['cancelled', 'stopped by a signal or by the answer to a question'],
   // unexpected
-  'internal': ['unexpected', 'a defect of sealift itself'],
+  internal: ['unexpected', 'a defect of sealift itself'],
 } as const satisfies Record<string, readonly [ErrorCategory, string]>;
 
 export type ErrorCode = keyof typeof ERROR_CODES;
@@ -202,5 +202,8 @@ function fromSystemError(error: Error): SealiftError | undefined {
  */
 export function inert(text: string, max = 300): string {
   const cut = text.length > max ? `${text.slice(0, max)}…` : text;
-  return cut.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Co}\p{Cs}]/gu, (c) => `\\u{${c.codePointAt(0)?.toString(16)}}`);
+  return cut.replace(
+    /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Co}\p{Cs}]/gu,
+    (c) => `\\u{${c.codePointAt(0)?.toString(16)}}`,
+  );
 }

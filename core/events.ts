@@ -43,7 +43,12 @@ export type SealiftEvent =
       readonly evidence: number;
     }
   /** The size of the transfer is known. */
-  | { readonly type: 'transfer'; readonly bytes: number; readonly blobs: number; readonly skippedBytes: number }
+  | {
+      readonly type: 'transfer';
+      readonly bytes: number;
+      readonly blobs: number;
+      readonly skippedBytes: number;
+    }
   | {
       readonly type: 'blob';
       readonly state: 'started' | 'progress' | 'done';
@@ -53,6 +58,11 @@ export type SealiftEvent =
       readonly size: number;
     }
   /** Something worth a line: a retry, a resume, a weakened check. */
-  | { readonly type: 'notice'; readonly level: 'info' | 'warning'; readonly code: string; readonly message: string };
+  | {
+      readonly type: 'notice';
+      readonly level: 'info' | 'warning';
+      readonly code: string;
+      readonly message: string;
+    };
 
 export type EventSink = (event: SealiftEvent) => void;

@@ -8,7 +8,13 @@ import { type FileHandle, open, rename, rm, stat } from 'node:fs/promises';
 import path from 'node:path';
 import type { Writable } from 'node:stream';
 import { dockerManifestJson, indexJson, ociLayoutFile, sha256Sums, sha512Sums } from './bundle/computed.ts';
-import { type Journal, type JournalPlan, type NamedBytes, openJournal, type ReusableFile } from './bundle/journal.ts';
+import {
+  type Journal,
+  type JournalPlan,
+  type NamedBytes,
+  openJournal,
+  type ReusableFile,
+} from './bundle/journal.ts';
 import { type BundlePlan, layoutBundle } from './bundle/layout.ts';
 import {
   BUNDLE_FORMAT_VERSION,
@@ -29,8 +35,8 @@ import { fsyncDirectory, makeDirectory } from './fs/durable.ts';
 import { assertFits, inspectFileSystem } from './fs/space.ts';
 import { canonicalJson } from './json/canonical.ts';
 import { blobPath, type Digest, digestAlgorithm, digestHex, formatDigest } from './oci/digest.ts';
-import { isImageConfig, isTarLayer } from './oci/media-types.ts';
 import { type ParsedManifest, parseManifest } from './oci/manifest.ts';
+import { isImageConfig, isTarLayer } from './oci/media-types.ts';
 import type { HashAlgorithm } from './pool/pool.ts';
 import type { CollectionSummary, ExportResult, Weakening } from './results.ts';
 import { imageSummaries } from './summaries.ts';
@@ -97,7 +103,8 @@ class SourceSet {
     let source = this.#open.get(image);
     if (!source) {
       const named = this.#options.images[image];
-      if (!named) throw new SealiftError('state-damaged', `the journal names image ${image}, which was not asked for`);
+      if (!named)
+        throw new SealiftError('state-damaged', `the journal names image ${image}, which was not asked for`);
       source = openSource(named.location, this.#options.source, this.#context);
       this.#open.set(image, source);
     }
@@ -142,7 +149,13 @@ async function planExport(
   context.emit({ type: 'phase', phase: 'sign', title: 'signing' });
   const created = wholeSeconds(options.created ?? context.now);
   const version = await collection.reserveVersion();
-  const { head, manifest, expires } = await signContent(collection, signer, content, { version, created }, options);
+  const { head, manifest, expires } = await signContent(
+    collection,
+    signer,
+    content,
+    { version, created },
+    options,
+  );
   const blobs = manifest.entries.flatMap(({ name, size }) =>
     parseEntryName(name)?.type === 'blob' && size !== undefined ? [{ name, size }] : [],
   );
@@ -208,7 +221,11 @@ async function signContent(
     }))
     .sort((a, b) => compareText(a.name, b.name));
   const docker = dockerManifestOf(content, options.dockerArchive);
-  const blobs = [...content.blobs.values()].map(({ digest, size, kind }) => ({ name: blobPath(digest), size, kind }));
+  const blobs = [...content.blobs.values()].map(({ digest, size, kind }) => ({
+    name: blobPath(digest),
+    size,
+    kind,
+  }));
   const expires = formatCreated(new Date(created.getTime() + options.lifetime));
 
   const files = new Map<string, Uint8Array>();
@@ -244,7 +261,9 @@ async function signContent(
     evidence: [...content.evidence.values()].sort((a, b) => compareText(a.digest, b.digest)),
     entries: listEntries({
       version,
-      files: new Map([...files].map(([name, bytes]) => [name, { size: bytes.length, sha256: sha256Hex(bytes) }])),
+      files: new Map(
+        [...files].map(([name, bytes]) => [name, { size: bytes.length, sha256: sha256Hex(bytes) }]),
+      ),
       delegated: staged.metadataFiles.flatMap(({ name }) => {
         const parsed = parseEntryName(name);
         return parsed?.type === 'delegated' ? [{ role: parsed.role, version: parsed.version }] : [];
@@ -267,7 +286,12 @@ async function signContent(
   return { head, manifest, expires };
 }
 
-async function addSums(files: Map<string, Uint8Array>, manifest: BundleManifest, signer: Signer, created: Date): Promise<void> {
+async function addSums(
+  files: Map<string, Uint8Array>,
+  manifest: BundleManifest,
+  signer: Signer,
+  created: Date,
+): Promise<void> {
   const sums512 = sha512Sums(manifest.entries);
   if (sums512) files.set('SHA512SUMS', sums512);
   const sums256 = sha256Sums(
@@ -277,10 +301,13 @@ async function addSums(files: Map<string, Uint8Array>, manifest: BundleManifest,
     }),
   );
   files.set('SHA256SUMS', sums256);
-  if (signer.detached) files.set('SHA256SUMS.asc', Buffer.from(await signer.detached(sums256, created), 'latin1'));
+  if (signer.detached)
+    files.set('SHA256SUMS.asc', Buffer.from(await signer.detached(sums256, created), 'latin1'));
 }
 
-function targetsOf(content: Content): Map<string, { length: number; sha256: string; sha512?: string; mediaType: string }> {
+function targetsOf(
+  content: Content,
+): Map<string, { length: number; sha256: string; sha512?: string; mediaType: string }> {
   return new Map(
     content.images.map(({ name, manifest }) => [
       name,
@@ -303,28 +330,47 @@ function dockerManifestOf(content: Content, demanded: boolean): Buffer | undefin
   const [image] = content.images;
   // Engines take no digest for a tag.
   const tagged = image !== undefined && !image.name.includes('@');
-  const single = content.images.length === 1 && tagged ? singlePlatformManifest(image, content, demanded) : undefined;
+  const single =
+    content.images.length === 1 && tagged ? singlePlatformManifest(image, content, demanded) : undefined;
   if (image && single?.config) {
-    return dockerManifestJson({ name: image.name, config: single.config.digest, layers: single.layers.map(({ digest }) => digest) });
+    return dockerManifestJson({
+      name: image.name,
+      config: single.config.digest,
+      layers: single.layers.map(({ digest }) => digest),
+    });
   }
   if (demanded) {
-    throw new SealiftError('invalid-argument', 'a docker archive holds one image of one platform, with a tag', {
-      subject: '--docker-archive',
-      hint: 'export one image with --platform, or leave --docker-archive out',
-    });
+    throw new SealiftError(
+      'invalid-argument',
+      'a docker archive holds one image of one platform, with a tag',
+      {
+        subject: '--docker-archive',
+        hint: 'export one image with --platform, or leave --docker-archive out',
+      },
+    );
   }
   return undefined;
 }
 
-function singlePlatformManifest(image: CollectedImage, content: Content, demanded: boolean): ParsedManifest | undefined {
+function singlePlatformManifest(
+  image: CollectedImage,
+  content: Content,
+  demanded: boolean,
+): ParsedManifest | undefined {
   const isDockerImage = ({ config, layers }: ParsedManifest) =>
-    config !== undefined && isImageConfig(config.mediaType) && layers.every(({ mediaType }) => isTarLayer(mediaType));
+    config !== undefined &&
+    isImageConfig(config.mediaType) &&
+    layers.every(({ mediaType }) => isTarLayer(mediaType));
   if (image.manifest.kind === 'image') return isDockerImage(image.manifest) ? image.manifest : undefined;
   if (!demanded || image.platforms.length !== 1) return undefined;
   const carried = image.manifest.manifests.flatMap(({ digest, mediaType }) => {
     const bytes = content.blobs.get(digest)?.bytes;
     if (!bytes) return [];
-    const child = parseManifest(bytes, { mediaType, digest, limits: { manifest: bytes.length, jsonDepth: 64 } });
+    const child = parseManifest(bytes, {
+      mediaType,
+      digest,
+      limits: { manifest: bytes.length, jsonDepth: 64 },
+    });
     return isDockerImage(child) ? [child] : [];
   });
   return carried.length === 1 ? carried[0] : undefined;
@@ -369,7 +415,14 @@ async function exportToFile(
     const found = await findInterrupted(journal, collection, options, context);
     if (found.state === 'written') {
       await journal.end();
-      return await exportResult(collection, file, found.plan, { bytes: 0, resumedBytes: found.plan.bundle.layout.size }, true, options);
+      return await exportResult(
+        collection,
+        file,
+        found.plan,
+        { bytes: 0, resumedBytes: found.plan.bundle.layout.size },
+        true,
+        options,
+      );
     }
     await refuseExisting(file, options.force);
     const plan =
@@ -377,7 +430,12 @@ async function exportToFile(
         ? found.plan
         : await planExport(collection, sources, { output: file, partial }, options, context, found.reuse);
     if (found.state === 'resume') {
-      context.emit({ type: 'notice', level: 'info', code: 'resumed', message: `going on with the interrupted export of version ${plan.journal.version}` });
+      context.emit({
+        type: 'notice',
+        level: 'info',
+        code: 'resumed',
+        message: `going on with the interrupted export of version ${plan.journal.version}`,
+      });
     } else {
       await rm(partial, { force: true });
       await journal.begin(plan.journal);
@@ -412,11 +470,16 @@ async function findInterrupted(
   if (!found) return { state: 'none' };
   const plan = planFromJournal(found, context);
   const partialSize = await sizeOf(found.partial);
-  if (partialSize === undefined && (await startsWith(found.output, found.head, plan.bundle)) && found.request === requestHash(options)) {
+  if (
+    partialSize === undefined &&
+    (await startsWith(found.output, found.head, plan.bundle)) &&
+    found.request === requestHash(options)
+  ) {
     return { state: 'written', plan };
   }
   const current = collection.summary().version;
-  const stale = current > found.version || Date.parse(found.expires) < context.now.getTime() + LEAST_LIFETIME_LEFT;
+  const stale =
+    current > found.version || Date.parse(found.expires) < context.now.getTime() + LEAST_LIFETIME_LEFT;
   if (found.request === requestHash(options) && !stale) return { state: 'resume', plan };
   context.emit({
     type: 'notice',
@@ -430,7 +493,11 @@ async function findInterrupted(
 }
 
 /** Sets the abandoned partial file aside as a source of bytes for the new plan. */
-async function keepPartial(journal: Journal, found: JournalPlan, bundle: BundlePlan): Promise<ReusableFile | undefined> {
+async function keepPartial(
+  journal: Journal,
+  found: JournalPlan,
+  bundle: BundlePlan,
+): Promise<ReusableFile | undefined> {
   const done = await journal.done();
   const blobs = bundle.blobs
     .filter(({ name }) => done.has(name))
@@ -443,12 +510,19 @@ async function keepPartial(journal: Journal, found: JournalPlan, bundle: BundleP
 
 function planFromJournal(journal: JournalPlan, context: Context): SignedPlan {
   const manifestBytes = journal.head.find(({ name }) => name === 'sealift.json')?.bytes;
-  if (!manifestBytes) throw new SealiftError('state-damaged', 'the journal has no bundle manifest', { subject: journal.output });
+  if (!manifestBytes)
+    throw new SealiftError('state-damaged', 'the journal has no bundle manifest', {
+      subject: journal.output,
+    });
   const manifest = parseBundleManifest(manifestBytes, context.limits);
   const blobs = manifest.entries.flatMap(({ name, size }) =>
     parseEntryName(name)?.type === 'blob' && size !== undefined ? [{ name, size }] : [],
   );
-  return { journal, manifest, bundle: layoutBundle(journal.head, blobs, createdSeconds(manifest.created) ?? 0) };
+  return {
+    journal,
+    manifest,
+    bundle: layoutBundle(journal.head, blobs, createdSeconds(manifest.created) ?? 0),
+  };
 }
 
 async function sizeOf(file: string): Promise<number | undefined> {
@@ -467,7 +541,12 @@ async function startsWith(file: string, head: readonly NamedBytes[], bundle: Bun
   try {
     for (const { name, bytes } of head) {
       const { contentOffset } = bundle.layout.byName.get(name) ?? { contentOffset: 0 };
-      const { buffer, bytesRead } = await handle.read(Buffer.alloc(bytes.length), 0, bytes.length, contentOffset);
+      const { buffer, bytesRead } = await handle.read(
+        Buffer.alloc(bytes.length),
+        0,
+        bytes.length,
+        contentOffset,
+      );
       if (bytesRead !== bytes.length || Buffer.compare(buffer, bytes) !== 0) return false;
     }
     return true;
@@ -530,16 +609,23 @@ async function transferToFile(
   try {
     const missing = new Set(writer.missing);
     const waiting = blobs.filter(({ name }) => missing.has(name));
-    const resumedBytes = blobs.filter(({ name }) => present.has(name)).reduce((sum, { size }) => sum + size, 0);
+    const resumedBytes = blobs
+      .filter(({ name }) => present.has(name))
+      .reduce((sum, { size }) => sum + size, 0);
     announceTransfer(waiting, resumedBytes, context);
     const marker = createMarker(writer, journal);
     const transfer = await openTransfer(plan, sources, context);
     try {
-      await forEachLimited(waiting, writer.ordered ? 1 : options.concurrency, context.signal, async ({ name, size }, signal) => {
-        await transfer.toFile(name, size, writer.target(name), signal);
-        writer.done(name);
-        await marker.finished(name, size);
-      });
+      await forEachLimited(
+        waiting,
+        writer.ordered ? 1 : options.concurrency,
+        context.signal,
+        async ({ name, size }, signal) => {
+          await transfer.toFile(name, size, writer.target(name), signal);
+          writer.done(name);
+          await marker.finished(name, size);
+        },
+      );
       await marker.flush();
     } finally {
       await marker.settle();
@@ -556,11 +642,17 @@ async function transferToFile(
 async function stillThere(journal: Journal, bundle: BundlePlan, size: number): Promise<Set<string>> {
   const done = await journal.done();
   return new Set(
-    bundle.blobs.flatMap((blob) => (done.has(blob.name) && blob.contentOffset + blob.size <= size ? [blob.name] : [])),
+    bundle.blobs.flatMap((blob) =>
+      done.has(blob.name) && blob.contentOffset + blob.size <= size ? [blob.name] : [],
+    ),
   );
 }
 
-function announceTransfer(blobs: readonly { readonly size: number }[], skippedBytes: number, context: Context): void {
+function announceTransfer(
+  blobs: readonly { readonly size: number }[],
+  skippedBytes: number,
+  context: Context,
+): void {
   context.emit({ type: 'phase', phase: 'transfer', title: 'transferring' });
   context.emit({
     type: 'transfer',
@@ -609,7 +701,12 @@ function createMarker(writer: PositionalWriter, journal: Journal) {
 // ---------------------------------------------------------------- blobs
 
 interface Transfer {
-  toFile(name: string, size: number, target: { readonly fd: number; readonly offset: number }, signal: AbortSignal): Promise<void>;
+  toFile(
+    name: string,
+    size: number,
+    target: { readonly fd: number; readonly offset: number },
+    signal: AbortSignal,
+  ): Promise<void>;
   /** The content in order; hashed by whoever takes it. */
   open(name: string, size: number): Promise<AsyncIterable<Uint8Array>>;
   close(): Promise<void>;
@@ -674,17 +771,22 @@ async function openTransfer(plan: SignedPlan, sources: SourceSet, context: Conte
           return await copyOnce(await openFrom(image, name, size), name, size, target, signal);
         } catch (error) {
           // The digest decides, so any source will do; a full disk will not get emptier by asking another one.
-          if (!isSealiftError(error) || (error.category !== 'source' && error.category !== 'malformed')) throw error;
+          if (!isSealiftError(error) || (error.category !== 'source' && error.category !== 'malformed'))
+            throw error;
           failure ??= error.with({ subject: digestOfPath(name) });
         }
       }
-      throw failure ?? new SealiftError('source-not-found', 'no source has the blob', { subject: digestOfPath(name) });
+      throw (
+        failure ??
+        new SealiftError('source-not-found', 'no source has the blob', { subject: digestOfPath(name) })
+      );
     },
     async open(name, size) {
       const bytes = held.get(name);
       if (bytes) return once(bytes);
       const [image] = places.get(name)?.images ?? [];
-      if (image === undefined) throw new SealiftError('source-not-found', 'no source has the blob', { subject: digestOfPath(name) });
+      if (image === undefined)
+        throw new SealiftError('source-not-found', 'no source has the blob', { subject: digestOfPath(name) });
       return openFrom(image, name, size);
     },
     async close() {
@@ -699,7 +801,8 @@ async function openTransfer(plan: SignedPlan, sources: SourceSet, context: Conte
  */
 function release(chunk: Uint8Array): void {
   const { buffer } = chunk;
-  if (buffer instanceof ArrayBuffer && chunk.byteLength === buffer.byteLength && buffer.byteLength > 4096) buffer.transfer(0);
+  if (buffer instanceof ArrayBuffer && chunk.byteLength === buffer.byteLength && buffer.byteLength > 4096)
+    buffer.transfer(0);
 }
 
 async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
@@ -718,7 +821,13 @@ async function copyReusable(
   const { digest, size } = blob;
   context.emit({ type: 'blob', state: 'started', digest, bytes: 0, size });
   try {
-    const hashes = await context.pool.range({ source: { fd: old.fd, offset: blob.offset }, size, target, algorithms: [algorithm], signal });
+    const hashes = await context.pool.range({
+      source: { fd: old.fd, offset: blob.offset },
+      size,
+      target,
+      algorithms: [algorithm],
+      signal,
+    });
     if (hashes[algorithm] !== digestHex(digest)) return false;
   } catch (error) {
     if (isSealiftError(error) && error.code === 'bundle-truncated') return false;
@@ -728,13 +837,23 @@ async function copyReusable(
   return true;
 }
 
-function checkBlob(digest: Digest, algorithm: HashAlgorithm, hex: string | undefined, bytes: number, size: number): void {
+function checkBlob(
+  digest: Digest,
+  algorithm: HashAlgorithm,
+  hex: string | undefined,
+  bytes: number,
+  size: number,
+): void {
   if (bytes !== size) {
-    throw new SealiftError('size-mismatch', `blob has another size than announced: got ${bytes}, want ${size}`, {
-      subject: digest,
-      got: bytes,
-      want: size,
-    });
+    throw new SealiftError(
+      'size-mismatch',
+      `blob has another size than announced: got ${bytes}, want ${size}`,
+      {
+        subject: digest,
+        got: bytes,
+        want: size,
+      },
+    );
   }
   const got = formatDigest(algorithm, hex ?? '');
   if (got !== digest) {
@@ -762,7 +881,14 @@ async function exportToStream(
   options: ExportOptions,
   context: Context,
 ): Promise<ExportResult> {
-  const plan = await planExport(collection, sources, { output: '-', partial: '' }, options, context, undefined);
+  const plan = await planExport(
+    collection,
+    sources,
+    { output: '-', partial: '' },
+    options,
+    context,
+    undefined,
+  );
   // There is no later moment at which it is sure that the other end has everything.
   const published = await publish(collection, plan.journal);
   const { sha256 } = await writeInOrder(plan, sources, stream, options, context);
@@ -793,7 +919,13 @@ async function writeInOrder(
       },
       onProgress: (name, bytes) => {
         const size = sizes.get(name) ?? bytes;
-        context.emit({ type: 'blob', state: bytes === size ? 'done' : 'progress', digest: digestOfPath(name), bytes, size });
+        context.emit({
+          type: 'blob',
+          state: bytes === size ? 'done' : 'progress',
+          digest: digestOfPath(name),
+          bytes,
+          size,
+        });
       },
     });
   } finally {
@@ -823,7 +955,10 @@ async function exportResult(
     size: plan.bundle.layout.size,
     collection: summary,
     images: imageSummaries(plan.manifest),
-    blobs: { count: plan.bundle.blobs.length, bytes: plan.bundle.blobs.reduce((sum, { size }) => sum + size, 0) },
+    blobs: {
+      count: plan.bundle.blobs.length,
+      bytes: plan.bundle.blobs.reduce((sum, { size }) => sum + size, 0),
+    },
     written,
     resumed,
     weakened: weakenedBy(options),
@@ -833,10 +968,16 @@ async function exportResult(
 function weakenedBy(options: ExportOptions): Weakening[] {
   const weakened: Weakening[] = [];
   if (options.source.insecureSkipTlsVerify) {
-    weakened.push({ option: '--insecure-skip-tls-verify', effect: 'the registry was not authenticated; tags were taken from whoever answered' });
+    weakened.push({
+      option: '--insecure-skip-tls-verify',
+      effect: 'the registry was not authenticated; tags were taken from whoever answered',
+    });
   }
   if (options.source.plainHttp) {
-    weakened.push({ option: '--plain-http', effect: 'the registry was asked without encryption; tags were taken from whoever answered' });
+    weakened.push({
+      option: '--plain-http',
+      effect: 'the registry was asked without encryption; tags were taken from whoever answered',
+    });
   }
   return weakened;
 }

@@ -10,8 +10,8 @@ import { isSealiftError, SealiftError, toSealiftError } from './errors.ts';
 import { formatTimestamp } from './fs/document.ts';
 import { type Gate, type KeptChange, openGate } from './gate/gate.ts';
 import {
-  type ContentJudgement,
   Checklist,
+  type ContentJudgement,
   claimedCollectionId,
   judgeContent,
   judgeTrust,
@@ -27,7 +27,16 @@ import { resolveTarget } from './trust/search.ts';
 import type { TrustedSet } from './trust/trusted-set.ts';
 import { forEachLimited } from './util/concurrency.ts';
 import { formatBytes } from './util/format.ts';
-import { blobPlaces, digestOfName, findAnchor, heldManifests, nameOf, openBundle, readSmallBlobs, selectImages } from './verify.ts';
+import {
+  blobPlaces,
+  digestOfName,
+  findAnchor,
+  heldManifests,
+  nameOf,
+  openBundle,
+  readSmallBlobs,
+  selectImages,
+} from './verify.ts';
 import type { ImportOptions } from './workflow-options.ts';
 
 interface Written {
@@ -60,7 +69,12 @@ export async function importBundle(options: ImportOptions, context: Context): Pr
   }
 }
 
-async function auditRefusal(gate: Gate, error: unknown, options: ImportOptions, context: Context): Promise<SealiftError> {
+async function auditRefusal(
+  gate: Gate,
+  error: unknown,
+  options: ImportOptions,
+  context: Context,
+): Promise<SealiftError> {
   const known = toSealiftError(error);
   if (known.category !== 'cancelled') {
     await gate.audit({
@@ -79,7 +93,12 @@ async function auditRefusal(gate: Gate, error: unknown, options: ImportOptions, 
   return known;
 }
 
-async function admitBundle(gate: Gate, store: Store, options: ImportOptions, context: Context): Promise<ImportResult> {
+async function admitBundle(
+  gate: Gate,
+  store: Store,
+  options: ImportOptions,
+  context: Context,
+): Promise<ImportResult> {
   const checklist = new Checklist(context);
   const reader = await openBundle(options.bundle, checklist, context);
   try {
@@ -96,20 +115,31 @@ async function admitBundle(gate: Gate, store: Store, options: ImportOptions, con
     const chosen = selectImages(trust.images, options.only);
     const intake = await openIntake(reader, trust.manifest, store, context);
     try {
-      const content = await judgeContent(trust.manifest, reader.head, intake.readManifest, checklist, context);
+      const content = await judgeContent(
+        trust.manifest,
+        reader.head,
+        intake.readManifest,
+        checklist,
+        context,
+      );
       const report = reportOf(trust, chosen, checklist, intake, options);
-      if (options.confirm && !(await options.confirm(report))) throw new SealiftError('cancelled', 'import was declined');
+      if (options.confirm && !(await options.confirm(report)))
+        throw new SealiftError('cancelled', 'import was declined');
       const wanted = blobsOf(chosen, content);
       await checklist.run('space', async () => {
         const needed = await intake.missingBytes(wanted);
         const free = await store.freeBytes();
         if (needed > free) {
-          throw new SealiftError('destination-full', `not enough free space: got ${formatBytes(free)}, want ${formatBytes(needed)}`, {
-            subject: store.directory,
-            got: free,
-            want: needed,
-            hint: 'free some space, or run sealift gc, and run the import again',
-          });
+          throw new SealiftError(
+            'destination-full',
+            `not enough free space: got ${formatBytes(free)}, want ${formatBytes(needed)}`,
+            {
+              subject: store.directory,
+              got: free,
+              want: needed,
+              hint: 'free some space, or run sealift gc, and run the import again',
+            },
+          );
         }
         return [undefined, `${formatBytes(needed)} needed, ${formatBytes(free)} free`];
       });
@@ -117,11 +147,17 @@ async function admitBundle(gate: Gate, store: Store, options: ImportOptions, con
         const done = await intake.take(wanted).catch((error: unknown) => {
           throw nameImage(error, chosen, content);
         });
-        return [done, `${done.blobs} blobs, ${formatBytes(done.bytes)} taken in, ${formatBytes(done.reusedBytes)} there already`];
+        return [
+          done,
+          `${done.blobs} blobs, ${formatBytes(done.bytes)} taken in, ${formatBytes(done.reusedBytes)} there already`,
+        ];
       });
       const outcome = await checklist.run('commit', async () => {
         const done = await commit(store, trust, chosen, context);
-        return [done, `${done.imported.length} imported, ${done.unchanged.length} unchanged, ${done.removed.length} removed`];
+        return [
+          done,
+          `${done.imported.length} imported, ${done.unchanged.length} unchanged, ${done.removed.length} removed`,
+        ];
       });
       const auditHead = await auditImport(gate, trust, chosen, outcome, options, context);
       return {
@@ -166,10 +202,19 @@ function reportOf(
 /** An error about a blob, told of the image that needs it. */
 function nameImage(error: unknown, images: readonly ImageVerdict[], content: ContentJudgement): unknown {
   if (!isSealiftError(error)) return error;
-  const image = images.find(({ name }) => [...(content.blobs.get(name) ?? [])].some((digest) => digest === error.subject));
+  const image = images.find(({ name }) =>
+    [...(content.blobs.get(name) ?? [])].some((digest) => digest === error.subject),
+  );
   if (!image) return error;
   const { code, got, want, hint, check, cause } = error;
-  return new SealiftError(code, `a blob of the image is wrong: ${error.message}`, { subject: image.name, got, want, hint, check, cause });
+  return new SealiftError(code, `a blob of the image is wrong: ${error.message}`, {
+    subject: image.name,
+    got,
+    want,
+    hint,
+    check,
+    cause,
+  });
 }
 
 function blobsOf(images: readonly ImageVerdict[], content: ContentJudgement): Set<Digest> {
@@ -210,7 +255,12 @@ function changeOf(set: TrustedSet): KeptChange {
   };
 }
 
-async function auditTrust(gate: Gate, trust: TrustJudgement, options: ImportOptions, context: Context): Promise<void> {
+async function auditTrust(
+  gate: Gate,
+  trust: TrustJudgement,
+  options: ImportOptions,
+  context: Context,
+): Promise<void> {
   const { now } = context;
   const { actor } = options;
   const { collectionId, collection } = trust;
@@ -244,9 +294,16 @@ interface Intake {
   abandon(): Promise<void>;
 }
 
-async function openIntake(reader: BundleReader, manifest: BundleManifest, store: Store, context: Context): Promise<Intake> {
+async function openIntake(
+  reader: BundleReader,
+  manifest: BundleManifest,
+  store: Store,
+  context: Context,
+): Promise<Intake> {
   const sizes = new Map(
-    manifest.entries.flatMap(({ name, size, kind }) => (kind && size !== undefined ? [[digestOfName(name), size] as const] : [])),
+    manifest.entries.flatMap(({ name, size, kind }) =>
+      kind && size !== undefined ? [[digestOfName(name), size] as const] : [],
+    ),
   );
   const missingBytes = async (wanted: ReadonlySet<Digest>): Promise<number> => {
     let bytes = 0;
@@ -282,23 +339,28 @@ function fileIntake(
         else places.push({ ...place, digest });
       }
       announce(places, written.reusedBytes, context);
-      await forEachLimited(places, Math.max(1, context.pool.size), context.signal, async ({ digest, fd, offset, size }, signal) => {
-        const algorithm = digestAlgorithm(digest);
-        await ingest(store, digest, size, async (target) => {
-          context.emit({ type: 'blob', state: 'started', digest, bytes: 0, size });
-          return context.pool.range({
-            source: { fd, offset },
-            size,
-            target: { fd: target.fd, offset: 0 },
-            algorithms: [algorithm],
-            signal,
-            onProgress: (bytes) => context.emit({ type: 'blob', state: 'progress', digest, bytes, size }),
+      await forEachLimited(
+        places,
+        Math.max(1, context.pool.size),
+        context.signal,
+        async ({ digest, fd, offset, size }, signal) => {
+          const algorithm = digestAlgorithm(digest);
+          await ingest(store, digest, size, async (target) => {
+            context.emit({ type: 'blob', state: 'started', digest, bytes: 0, size });
+            return context.pool.range({
+              source: { fd, offset },
+              size,
+              target: { fd: target.fd, offset: 0 },
+              algorithms: [algorithm],
+              signal,
+              onProgress: (bytes) => context.emit({ type: 'blob', state: 'progress', digest, bytes, size }),
+            });
           });
-        });
-        context.emit({ type: 'blob', state: 'done', digest, bytes: size, size });
-        written.bytes += size;
-        written.blobs += 1;
-      });
+          context.emit({ type: 'blob', state: 'done', digest, bytes: size, size });
+          written.bytes += size;
+          written.blobs += 1;
+        },
+      );
       await bundle.assertUnchanged();
       return written;
     },
@@ -307,18 +369,31 @@ function fileIntake(
 }
 
 /** Runs `fill` on a quarantined file, and takes the blob in where its hash is right. */
-async function ingest(store: Store, digest: Digest, size: number, fill: (target: Ingest) => Promise<Hashes>): Promise<void> {
+async function ingest(
+  store: Store,
+  digest: Digest,
+  size: number,
+  fill: (target: Ingest) => Promise<Hashes>,
+): Promise<void> {
   const target = await store.ingest(digest, size);
   try {
     await target.commit(await fill(target));
   } catch (error) {
     await target.abort();
-    if (isSealiftError(error)) throw error.with({ subject: digest, hint: 'the medium is damaged or was tampered with; copy the bundle again' });
+    if (isSealiftError(error))
+      throw error.with({
+        subject: digest,
+        hint: 'the medium is damaged or was tampered with; copy the bundle again',
+      });
     throw error;
   }
 }
 
-function announce(places: readonly { readonly size: number }[], skippedBytes: number, context: Context): void {
+function announce(
+  places: readonly { readonly size: number }[],
+  skippedBytes: number,
+  context: Context,
+): void {
   const bytes = places.reduce((sum, { size }) => sum + size, 0);
   context.emit({ type: 'phase', phase: 'layers', title: 'importing' });
   context.emit({ type: 'transfer', bytes, blobs: places.length, skippedBytes });
@@ -436,18 +511,40 @@ interface Outcome {
 }
 
 /** Withdrawn names go, chosen ones come, and what the collection still vouches for has its trust renewed. */
-async function commit(store: Store, trust: TrustJudgement, chosen: readonly ImageVerdict[], context: Context): Promise<Outcome> {
+async function commit(
+  store: Store,
+  trust: TrustJudgement,
+  chosen: readonly ImageVerdict[],
+  context: Context,
+): Promise<Outcome> {
   const { images: stored } = await store.list();
-  const mine = new Map(stored.filter(({ collectionId }) => collectionId === trust.collectionId).map((record) => [record.name, record]));
+  const mine = new Map(
+    stored
+      .filter(({ collectionId }) => collectionId === trust.collectionId)
+      .map((record) => [record.name, record]),
+  );
   const withdrawn = trust.withdrawn.filter(({ name }) => mine.has(name)).map(({ name }) => name);
-  const records = chosen.map((image) => recordOf(image, trust, context));
+  const records = chosen.map((image) =>
+    recordOf(
+      image,
+      trust,
+      context,
+      stored.find(({ name }) => name === image.name),
+    ),
+  );
   const names = new Set(records.map(({ name }) => name));
   const renewed = [...mine.values()].filter(({ name, digest }) => {
     if (names.has(name) || withdrawn.includes(name)) return false;
     return resolveTarget(trust.set, name)?.digest === digest;
   });
   const renewedRecords = renewed.map((record) => ({ ...record, trustExpires: trust.collection.expires }));
-  const removed = await store.admit([...records, ...renewedRecords], { withdraw: withdrawn });
+  const known = new Map(stored.map((record) => [record.name, JSON.stringify(record)]));
+  const changed = [...records, ...renewedRecords].filter(
+    (record) => known.get(record.name) !== JSON.stringify(record),
+  );
+  // The same bundle once more leaves every file as it is.
+  const removed =
+    changed.length + withdrawn.length > 0 ? await store.admit(changed, { withdraw: withdrawn }) : [];
   const before = new Map(stored.map((record) => [record.name, record.digest]));
   const isNew = ({ name, digest }: ImageRecord) => before.get(name) !== digest;
   return {
@@ -457,9 +554,17 @@ async function commit(store: Store, trust: TrustJudgement, chosen: readonly Imag
   };
 }
 
-function recordOf(image: ImageVerdict, trust: TrustJudgement, context: Context): ImageRecord {
+function recordOf(
+  image: ImageVerdict,
+  trust: TrustJudgement,
+  context: Context,
+  before: ImageRecord | undefined,
+): ImageRecord {
   const listed = trust.manifest.images.find(({ name }) => name === image.name);
-  if (!listed) throw new SealiftError('internal', 'a chosen image is not in the bundle manifest', { subject: image.name });
+  if (!listed)
+    throw new SealiftError('internal', 'a chosen image is not in the bundle manifest', {
+      subject: image.name,
+    });
   const evidence = new Set(listed.evidence);
   return {
     name: listed.name,
@@ -471,11 +576,18 @@ function recordOf(image: ImageVerdict, trust: TrustJudgement, context: Context):
     omitted: listed.omitted.map(({ digest }) => digest),
     evidence: trust.manifest.evidence
       .filter(({ digest }) => evidence.has(digest))
-      .map(({ digest, mediaType, artifactType, size, subject }) => ({ digest, mediaType, artifactType, size, subject })),
+      .map(({ digest, mediaType, artifactType, size, subject }) => ({
+        digest,
+        mediaType,
+        artifactType,
+        size,
+        subject,
+      })),
     collectionId: trust.collectionId,
     bundleVersion: trust.manifest.version,
     role: image.role,
-    importedAt: formatTimestamp(context.now),
+    // An image that is there already was let in then, not now; what is renewed is its trust.
+    importedAt: before?.digest === listed.digest ? before.importedAt : formatTimestamp(context.now),
     trustExpires: trust.collection.expires,
   };
 }
@@ -491,7 +603,12 @@ async function auditImport(
   const { now } = context;
   const { actor } = options;
   if (outcome.removed.length > 0) {
-    await gate.audit({ now, actor, event: 'removed', fields: { collection: trust.collectionId, names: [...outcome.removed] } });
+    await gate.audit({
+      now,
+      actor,
+      event: 'removed',
+      fields: { collection: trust.collectionId, names: [...outcome.removed] },
+    });
   }
   return gate.audit({
     now,

@@ -1,6 +1,13 @@
 /** The library (docs/library.md): workflows and the types they take and give. Nothing else is a public interface. */
 export type { Context } from './context.ts';
-export { ERROR_CODES, type ErrorCategory, type ErrorCode, inert, isSealiftError, SealiftError } from './errors.ts';
+export {
+  ERROR_CODES,
+  type ErrorCategory,
+  type ErrorCode,
+  inert,
+  isSealiftError,
+  SealiftError,
+} from './errors.ts';
 export { CHECKS, type CheckName, type EventSink, type SealiftEvent } from './events.ts';
 export { exportBundle } from './export.ts';
 export { importBundle } from './import.ts';
@@ -9,10 +16,17 @@ export { DEFAULT_LIMITS, type Limits } from './limits.ts';
 export type { HashAlgorithm, Hashes, RangeJob, StreamJob, StreamSink, WorkerPool } from './pool/pool.ts';
 export { createWorkerPool } from './pool/worker-pool.ts';
 export type * from './results.ts';
+export type { ImageRecord, StoreListing } from './store/store.ts';
 export { type NamedLocation, parseLocation } from './transport/location.ts';
 export type { Credentials, SourceOptions } from './transport/source.ts';
 export { type CreateCollectionOptions, createCollection } from './trust/collection.ts';
 export { type PinOptions, pinRoot, type RootSummary, readRoot, trustStatus } from './trust-admin.ts';
 export { verifyBundle } from './verify.ts';
 export { VERSION } from './version.ts';
-export type { ExportOptions, ImportOptions, PassphraseProvider, TrustOverrides, VerifyOptions } from './workflow-options.ts';
+export type {
+  ExportOptions,
+  ImportOptions,
+  PassphraseProvider,
+  TrustOverrides,
+  VerifyOptions,
+} from './workflow-options.ts';

@@ -1,6 +1,7 @@
 /** Inspect: what is inside a bundle, a store or a collection. It shows claims; only verify says whether they hold. */
-import { openBundleFile } from './bundle/reader.ts';
+
 import { parseBundleManifest } from './bundle/manifest.ts';
+import { openBundleFile } from './bundle/reader.ts';
 import type { Context } from './context.ts';
 import { SealiftError } from './errors.ts';
 import { Checklist, claimedCollectionId, judgeTrust } from './judge.ts';

@@ -11,8 +11,8 @@ import type { CheckName } from './events.ts';
 import type { KeptState } from './gate/gate.ts';
 import { nameInScope } from './gate/scopes.ts';
 import { blobPath, type Digest } from './oci/digest.ts';
-import { isIndexType, isManifestType } from './oci/media-types.ts';
 import { type ParsedManifest, parseManifest } from './oci/manifest.ts';
+import { isIndexType, isManifestType } from './oci/media-types.ts';
 import type { CheckResult, CollectionSummary, ImageVerdict, VerifyResult, Weakening } from './results.ts';
 import { imageSummaries } from './summaries.ts';
 import { readCertificate } from './trust/certificates.ts';
@@ -44,7 +44,10 @@ export class Checklist {
   }
 
   /** @throws what `work` throws, with the name of the check */
-  async run<T>(check: CheckName, work: () => Promise<readonly [T, string]> | readonly [T, string]): Promise<T> {
+  async run<T>(
+    check: CheckName,
+    work: () => Promise<readonly [T, string]> | readonly [T, string],
+  ): Promise<T> {
     this.#context.signal.throwIfAborted();
     try {
       const [value, detail] = await work();
@@ -82,7 +85,8 @@ export interface TrustJudgement {
 /** SHA-256 of the canonical `signed` of a bundle's first root: the id its collection must turn out to have. */
 export function claimedCollectionId(head: BundleHead, context: Context): string {
   const [first] = head.roots;
-  if (first?.version !== 1) throw new SealiftError('root-chain-broken', 'the first root is missing', { check: 'root-chain' });
+  if (first?.version !== 1)
+    throw new SealiftError('root-chain-broken', 'the first root is missing', { check: 'root-chain' });
   return rootFingerprint(parseRoot(first.bytes, { role: 'root', limits: context.limits, strict: true }));
 }
 
@@ -182,7 +186,11 @@ const STEP_CHECKS: Readonly<Record<TrustStep, CheckName>> = {
   delegated: 'targets',
 };
 
-async function openTrustedSet(head: BundleHead, options: JudgeOptions, context: Context): Promise<TrustedSet> {
+async function openTrustedSet(
+  head: BundleHead,
+  options: JudgeOptions,
+  context: Context,
+): Promise<TrustedSet> {
   const { anchor } = options;
   const setOptions = {
     now: context.now,
@@ -211,38 +219,54 @@ export function keptMetadata(state: KeptState): KeptMetadata {
 async function namesBefore(state: KeptState, context: Context): Promise<readonly string[]> {
   if (!state.targets) return [];
   const set = await TrustedSet.fromKept(keptMetadata(state), { now: context.now, limits: context.limits });
-  return listTargets(set).map(({ name }) => name);
+  return listTargets(set.previous).map(({ name }) => name);
 }
 
 function metadataFiles(head: BundleHead): Map<string, Uint8Array> {
   const files = new Map<string, Uint8Array>();
   for (const [name, { bytes }] of head.files) {
-    if (name.startsWith('metadata/') && name.endsWith('.json')) files.set(name.slice('metadata/'.length), bytes);
+    if (name.startsWith('metadata/') && name.endsWith('.json'))
+      files.set(name.slice('metadata/'.length), bytes);
   }
   return files;
 }
 
 /** The bundle manifest is the one target of the bundles role, and belongs to this timestamp. */
-function checkBundleManifest(set: TrustedSet, head: BundleHead, id: string, context: Context): BundleManifest {
+function checkBundleManifest(
+  set: TrustedSet,
+  head: BundleHead,
+  id: string,
+  context: Context,
+): BundleManifest {
   const { timestamp } = set;
   if (!timestamp?.created) throw new SealiftError('internal', 'no timestamp after the client workflow');
   const name = `_bundle/${id}/${timestamp.version}.json`;
   const found = resolveTarget(set, name);
   if (found?.role !== 'bundles') {
-    throw new SealiftError('target-mismatch', `the trust metadata names no bundle ${timestamp.version}`, { subject: name });
+    throw new SealiftError('target-mismatch', `the trust metadata names no bundle ${timestamp.version}`, {
+      subject: name,
+    });
   }
   const got = createHash('sha256').update(head.manifest).digest('hex');
   const want = found.target.hashes.get('sha256');
   if (got !== want || head.manifest.length !== found.target.length) {
-    throw new SealiftError('target-mismatch', `bundle manifest is not the signed one: got sha256 ${got}, want ${want}`, {
-      subject: 'sealift.json',
-      got,
-      want,
-    });
+    throw new SealiftError(
+      'target-mismatch',
+      `bundle manifest is not the signed one: got sha256 ${got}, want ${want}`,
+      {
+        subject: 'sealift.json',
+        got,
+        want,
+      },
+    );
   }
   const manifest = parseBundleManifest(head.manifest, context.limits);
   const created = `${timestamp.created.toISOString().slice(0, 19)}Z`;
-  if (manifest.version !== timestamp.version || manifest.created !== created || manifest.collection.id !== id) {
+  if (
+    manifest.version !== timestamp.version ||
+    manifest.created !== created ||
+    manifest.collection.id !== id
+  ) {
     throw new SealiftError(
       'mix-and-match',
       `bundle manifest and timestamp do not belong together: got version ${manifest.version} of ${manifest.created}, want version ${timestamp.version} of ${created}`,
@@ -268,22 +292,31 @@ async function checkSums(
     const bytes = key?.keytype === 'openpgp' ? certificates.get(key.keyval.public) : undefined;
     if (!bytes) continue;
     try {
-      const verified = await verifyArmored(await readCertificate(bytes, context.limits), head.sha256Sums, armored, {
-        purpose: 'sha256sums',
-        now: set.time,
-        mode: 'final',
-        allowFuture: options.overrides.allowClockJump,
-      });
+      const verified = await verifyArmored(
+        await readCertificate(bytes, context.limits),
+        head.sha256Sums,
+        armored,
+        {
+          purpose: 'sha256sums',
+          now: set.time,
+          mode: 'final',
+          allowFuture: options.overrides.allowClockJump,
+        },
+      );
       return verified.fingerprint;
     } catch (error) {
       failure ??= error;
     }
   }
   const known = failure === undefined ? undefined : toSealiftError(failure);
-  throw new SealiftError(known?.code ?? 'signature-invalid', `SHA256SUMS.asc: ${known?.message ?? 'no OpenPGP key may sign it'}`, {
-    subject: 'SHA256SUMS.asc',
-    cause: failure,
-  });
+  throw new SealiftError(
+    known?.code ?? 'signature-invalid',
+    `SHA256SUMS.asc: ${known?.message ?? 'no OpenPGP key may sign it'}`,
+    {
+      subject: 'SHA256SUMS.asc',
+      cause: failure,
+    },
+  );
 }
 
 /**
@@ -298,23 +331,54 @@ function resolveImages(
 ): ImageVerdict[] {
   const gone = new Map(withdrawn.map((entry) => [entry.name, entry]));
   const sizes = new Map(manifest.images.map(({ name, size }) => [name, size]));
-  const refuse = (code: 'target-mismatch' | 'name-withdrawn' | 'scope-conflict' | 'requirement-unmet', message: string, name: string) =>
-    new SealiftError(code, message, { subject: name, check: 'bundle-manifest' });
+  const refuse = (
+    code: 'target-mismatch' | 'name-withdrawn' | 'scope-conflict' | 'requirement-unmet',
+    message: string,
+    name: string,
+  ) => new SealiftError(code, message, { subject: name, check: 'bundle-manifest' });
   return imageSummaries(manifest).map((image) => {
     const { name } = image;
-    if (!nameInScope(name, scopes)) throw refuse('scope-conflict', `the collection was pinned for other names: want ${scopes.join(', ')}`, name);
+    if (!nameInScope(name, scopes))
+      throw refuse(
+        'scope-conflict',
+        `the collection was pinned for other names: want ${scopes.join(', ')}`,
+        name,
+      );
     const tombstone = gone.get(name);
-    if (tombstone) throw refuse('name-withdrawn', `the image was withdrawn at ${tombstone.at}: ${inert(tombstone.reason)}`, name);
+    if (tombstone)
+      throw refuse(
+        'name-withdrawn',
+        `the image was withdrawn at ${tombstone.at}: ${inert(tombstone.reason)}`,
+        name,
+      );
     const answer = resolveTarget(set, name);
     if (!answer) throw refuse('target-mismatch', 'no role vouches for this name', name);
-    if (answer.digest !== image.digest || answer.target.length !== sizes.get(name) || answer.mediaType !== image.mediaType) {
-      throw refuse('target-mismatch', `role ${answer.role} says otherwise: got ${image.digest}, want ${answer.digest}`, name);
+    if (
+      answer.digest !== image.digest ||
+      answer.target.length !== sizes.get(name) ||
+      answer.mediaType !== image.mediaType
+    ) {
+      throw refuse(
+        'target-mismatch',
+        `role ${answer.role} says otherwise: got ${image.digest}, want ${answer.digest}`,
+        name,
+      );
     }
     const demands = answer.target.custom?.['require'];
     if (demands !== undefined && !(Array.isArray(demands) && demands.length === 0)) {
-      throw refuse('requirement-unmet', `the publisher demands evidence this sealift cannot judge: ${inert(JSON.stringify(demands))}`, name);
+      throw refuse(
+        'requirement-unmet',
+        `the publisher demands evidence this sealift cannot judge: ${inert(JSON.stringify(demands))}`,
+        name,
+      );
     }
-    return { ...image, verdict: 'verified', reason: `signed by role ${answer.role}`, role: answer.role, admitted: false };
+    return {
+      ...image,
+      verdict: 'verified',
+      reason: `signed by role ${answer.role}`,
+      role: answer.role,
+      admitted: false,
+    };
   });
 }
 
@@ -356,10 +420,14 @@ export async function judgeContent(
 ): Promise<ContentJudgement> {
   await checklist.run('base', () => {
     if (manifest.base) {
-      throw new SealiftError('base-needed', `the bundle is a delta on version ${manifest.base.version}, which is not here`, {
-        subject: manifest.base.collection,
-        hint: 'ask for a full export',
-      });
+      throw new SealiftError(
+        'base-needed',
+        `the bundle is a delta on version ${manifest.base.version}, which is not here`,
+        {
+          subject: manifest.base.collection,
+          hint: 'ask for a full export',
+        },
+      );
     }
     return [undefined, 'complete, no base needed'];
   });
@@ -397,7 +465,9 @@ class ContentWalker {
     this.#manifest = manifest;
     this.#read = read;
     this.#context = context;
-    this.#sizes = new Map(manifest.entries.flatMap(({ name, size, kind }) => (kind && size !== undefined ? [[name, size]] : [])));
+    this.#sizes = new Map(
+      manifest.entries.flatMap(({ name, size, kind }) => (kind && size !== undefined ? [[name, size]] : [])),
+    );
   }
 
   async image(image: ListedImage): Promise<void> {
@@ -407,9 +477,11 @@ class ContentWalker {
     const skipped = new Set<string>();
     const visit = async (digest: Digest, size: number, mediaType: string, depth: number): Promise<void> => {
       if (mine.has(digest)) return;
-      if (depth > this.#context.limits.graphDepth) throw this.#refuse('manifest-invalid', image, 'image is nested too deeply');
+      if (depth > this.#context.limits.graphDepth)
+        throw this.#refuse('manifest-invalid', image, 'image is nested too deeply');
       const parsed = await this.#take(digest, size, mediaType, image, mine);
-      for (const blob of [parsed.config, ...parsed.layers]) if (blob) this.#need(blob.digest, blob.size, image, mine);
+      for (const blob of [parsed.config, ...parsed.layers])
+        if (blob) this.#need(blob.digest, blob.size, image, mine);
       for (const child of parsed.manifests) {
         if (omitted.has(child.digest)) skipped.add(child.digest);
         else if (isManifestType(child.mediaType) || isIndexType(child.mediaType)) {
@@ -420,7 +492,12 @@ class ContentWalker {
     await visit(image.digest, image.size, image.mediaType, 0);
     // What is said to be left out must be part of the image, or the list would be a place to say anything.
     for (const digest of omitted) {
-      if (!skipped.has(digest)) throw this.#refuse('manifest-invalid', image, `${digest} is listed as left out and is no part of the image`);
+      if (!skipped.has(digest))
+        throw this.#refuse(
+          'manifest-invalid',
+          image,
+          `${digest} is listed as left out and is no part of the image`,
+        );
     }
   }
 
@@ -437,51 +514,83 @@ class ContentWalker {
         waiting.delete(digest);
         const parsed = await this.#take(digest, entry.size, entry.mediaType, image, mine);
         if (parsed.subject?.digest !== entry.subject) {
-          throw this.#refuse('manifest-invalid', image, `evidence ${digest} is about ${parsed.subject?.digest ?? 'nothing'}, not about ${entry.subject}`);
+          throw this.#refuse(
+            'manifest-invalid',
+            image,
+            `evidence ${digest} is about ${parsed.subject?.digest ?? 'nothing'}, not about ${entry.subject}`,
+          );
         }
-        for (const blob of [parsed.config, ...parsed.layers]) if (blob) this.#need(blob.digest, blob.size, image, mine);
+        for (const blob of [parsed.config, ...parsed.layers])
+          if (blob) this.#need(blob.digest, blob.size, image, mine);
       }
     }
     const [stray] = waiting;
-    if (stray !== undefined) throw this.#refuse('manifest-invalid', image, `evidence ${stray} hangs on nothing of the image`);
+    if (stray !== undefined)
+      throw this.#refuse('manifest-invalid', image, `evidence ${stray} hangs on nothing of the image`);
   }
 
   /** Blobs that nothing refers to have no business in a bundle. */
   refuseStrays(): void {
     for (const name of this.#sizes.keys()) {
       if (!this.#used.has(name)) {
-        throw new SealiftError('bundle-not-canonical', 'the bundle has a blob that no image needs', { subject: name });
+        throw new SealiftError('bundle-not-canonical', 'the bundle has a blob that no image needs', {
+          subject: name,
+        });
       }
     }
   }
 
   async dockerManifest(head: BundleHead, image: ListedImage | undefined): Promise<void> {
     if (!image || this.#manifest.images.length !== 1) {
-      throw new SealiftError('derived-file-mismatch', 'manifest.json goes with exactly one image', { subject: 'manifest.json' });
+      throw new SealiftError('derived-file-mismatch', 'manifest.json goes with exactly one image', {
+        subject: 'manifest.json',
+      });
     }
     const root = this.#parsed.get(image.digest);
-    const candidates = root?.kind === 'image' ? [root] : (root?.manifests ?? []).flatMap(({ digest }) => this.#parsed.get(digest) ?? []);
+    const candidates =
+      root?.kind === 'image'
+        ? [root]
+        : (root?.manifests ?? []).flatMap(({ digest }) => this.#parsed.get(digest) ?? []);
     const matches = candidates.some((candidate) => {
       if (!candidate.config) return false;
       try {
-        checkDockerManifest(head, { name: image.name, config: candidate.config.digest, layers: candidate.layers.map(({ digest }) => digest) });
+        checkDockerManifest(head, {
+          name: image.name,
+          config: candidate.config.digest,
+          layers: candidate.layers.map(({ digest }) => digest),
+        });
         return true;
       } catch (error) {
         if (isSealiftError(error)) return false;
         throw error;
       }
     });
-    if (!matches) throw new SealiftError('derived-file-mismatch', 'manifest.json does not follow from the image', { subject: 'manifest.json' });
+    if (!matches)
+      throw new SealiftError('derived-file-mismatch', 'manifest.json does not follow from the image', {
+        subject: 'manifest.json',
+      });
   }
 
-  async #take(digest: Digest, size: number, mediaType: string, image: ListedImage, mine: Set<Digest>): Promise<ParsedManifest> {
+  async #take(
+    digest: Digest,
+    size: number,
+    mediaType: string,
+    image: ListedImage,
+    mine: Set<Digest>,
+  ): Promise<ParsedManifest> {
     this.#need(digest, size, image, mine);
     const known = this.#parsed.get(digest);
     if (known) {
-      if (known.mediaType !== mediaType) throw this.#refuse('media-type-mismatch', image, `${digest} is used as ${inert(mediaType)} and as ${known.mediaType}`);
+      if (known.mediaType !== mediaType)
+        throw this.#refuse(
+          'media-type-mismatch',
+          image,
+          `${digest} is used as ${inert(mediaType)} and as ${known.mediaType}`,
+        );
       return known;
     }
-    if (size > this.#context.limits.manifest) throw this.#refuse('bundle-too-large', image, `manifest ${digest} is too large: got ${size} bytes`);
+    if (size > this.#context.limits.manifest)
+      throw this.#refuse('bundle-too-large', image, `manifest ${digest} is too large: got ${size} bytes`);
     this.#context.signal.throwIfAborted();
     const bytes = await this.#read(blobPath(digest));
     const parsed = parseManifest(bytes, { mediaType, digest, limits: this.#context.limits });
@@ -494,12 +603,21 @@ class ContentWalker {
     const name = blobPath(digest);
     const found = this.#sizes.get(name);
     if (found === undefined) throw this.#refuse('blob-missing', image, `${digest} is not in the bundle`);
-    if (found !== size) throw this.#refuse('size-mismatch', image, `${digest} has another size than the image says: got ${found}, want ${size}`);
+    if (found !== size)
+      throw this.#refuse(
+        'size-mismatch',
+        image,
+        `${digest} has another size than the image says: got ${found}, want ${size}`,
+      );
     mine.add(digest);
     this.#used.add(name);
   }
 
-  #refuse(code: 'manifest-invalid' | 'media-type-mismatch' | 'bundle-too-large' | 'blob-missing' | 'size-mismatch', image: ListedImage, message: string): SealiftError {
+  #refuse(
+    code: 'manifest-invalid' | 'media-type-mismatch' | 'bundle-too-large' | 'blob-missing' | 'size-mismatch',
+    image: ListedImage,
+    message: string,
+  ): SealiftError {
     return new SealiftError(code, message, { subject: image.name });
   }
 }

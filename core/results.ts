@@ -60,7 +60,11 @@ export interface ImageSummary {
   readonly digest: string;
   readonly mediaType: string;
   readonly platforms: readonly string[];
-  readonly omitted: readonly { readonly digest: string; readonly platform?: string | undefined; readonly reason: string }[];
+  readonly omitted: readonly {
+    readonly digest: string;
+    readonly platform?: string | undefined;
+    readonly reason: string;
+  }[];
   /** Bytes of all distinct blobs of the image, without evidence. */
   readonly size: number;
   readonly evidence: readonly EvidenceSummary[];
@@ -104,7 +108,12 @@ export interface VerifyResult {
   readonly checks: readonly CheckResult[];
   readonly images: readonly ImageVerdict[];
   /** Names of the collection that were withdrawn. */
-  readonly withdrawn: readonly { readonly name: string; readonly digest: string; readonly reason: string; readonly at: string }[];
+  readonly withdrawn: readonly {
+    readonly name: string;
+    readonly digest: string;
+    readonly reason: string;
+    readonly at: string;
+  }[];
   /** Names known from the last accepted version that are gone without a tombstone; they are kept. */
   readonly vanished: readonly string[];
   /** True where blobs were read and hashed too. */
@@ -162,20 +171,6 @@ export interface TrustStatus {
     readonly expired: boolean;
     readonly clockFloor?: string | undefined;
   }[];
-}
-
-export interface StoredImage {
-  readonly name: string;
-  readonly digest: string;
-  readonly mediaType: string;
-  readonly platforms: readonly string[];
-  readonly size: number;
-  readonly evidence: number;
-  readonly collectionId: string;
-  readonly bundleVersion: number;
-  readonly importedAt: string;
-  /** When the trust it was let in on expires. */
-  readonly trustExpires: string;
 }
 
 export interface GarbageResult {

@@ -53,10 +53,14 @@ interface RootMaterial {
 export async function pinRoot(options: PinOptions, context: Context): Promise<PinResult> {
   const fingerprint = options.fingerprint.replace(/[\s:]/g, '').toLowerCase();
   if (!/^[0-9a-f]{64}$/.test(fingerprint)) {
-    throw new SealiftError('invalid-argument', `no root fingerprint: got ${options.fingerprint.length} characters, want 64 hex digits`, {
-      subject: '--fingerprint',
-      hint: 'the sender reads it out with: sealift trust root',
-    });
+    throw new SealiftError(
+      'invalid-argument',
+      `no root fingerprint: got ${options.fingerprint.length} characters, want 64 hex digits`,
+      {
+        subject: '--fingerprint',
+        hint: 'the sender reads it out with: sealift trust root',
+      },
+    );
   }
   const material = await readMaterial(options.source, context);
   const { root, certificates } = await findPinned(fingerprint, material, context);
@@ -76,7 +80,12 @@ export async function pinRoot(options: PinOptions, context: Context): Promise<Pi
         now: context.now,
         actor: options.actor,
         event: outcome.alreadyPinned ? 'scopes' : 'pin',
-        fields: { collection: material.collectionId, fingerprint, rootVersion: root.version, scopes: [...outcome.state.pin.scopes] },
+        fields: {
+          collection: material.collectionId,
+          fingerprint,
+          rootVersion: root.version,
+          scopes: [...outcome.state.pin.scopes],
+        },
       });
     }
     return {
@@ -99,7 +108,11 @@ async function findPinned(
   material: RootMaterial,
   context: Context,
 ): Promise<{ readonly root: KeptRoot; readonly certificates: ReadonlyMap<string, Uint8Array> }> {
-  const options = { now: context.now, limits: context.limits, certificates: material.certificates.map(({ bytes }) => bytes) };
+  const options = {
+    now: context.now,
+    limits: context.limits,
+    certificates: material.certificates.map(({ bytes }) => bytes),
+  };
   const roots = material.roots.map(({ bytes }) => bytes);
   const pinned = await TrustedSet.fromPin(fingerprint, roots, options);
   if (pinned.root.version > 1) {
@@ -111,7 +124,11 @@ async function findPinned(
   const mine = new Set([...pinned.root.keys.values()].map(({ keyval }) => keyval.public));
   return {
     root: { version: pinned.root.version, fingerprint, bytes: pinned.root.bytes },
-    certificates: new Map(material.certificates.flatMap((entry) => (mine.has(entry.fingerprint) ? [[entry.fingerprint, entry.bytes]] : []))),
+    certificates: new Map(
+      material.certificates.flatMap((entry) =>
+        mine.has(entry.fingerprint) ? [[entry.fingerprint, entry.bytes]] : [],
+      ),
+    ),
   };
 }
 
@@ -120,12 +137,22 @@ async function readMaterial(source: string, context: Context): Promise<RootMater
   if (text) {
     const root = parseRoot(text, { role: 'root', limits: context.limits, strict: true });
     if (root.version !== 1) {
-      throw new SealiftError('root-chain-broken', `a root file alone can only be the first: got version ${root.version}`, {
-        subject: source,
-        hint: 'give the bundle instead; it has every root',
-      });
+      throw new SealiftError(
+        'root-chain-broken',
+        `a root file alone can only be the first: got version ${root.version}`,
+        {
+          subject: source,
+          hint: 'give the bundle instead; it has every root',
+        },
+      );
     }
-    return { kind: 'root', collectionId: rootFingerprint(root), collectionName: '', roots: [root], certificates: [] };
+    return {
+      kind: 'root',
+      collectionId: rootFingerprint(root),
+      collectionName: '',
+      roots: [root],
+      certificates: [],
+    };
   }
   const bundle = await openBundleFile(source, context);
   try {
@@ -144,7 +171,9 @@ async function readMaterial(source: string, context: Context): Promise<RootMater
 
 /** The collection's name as the bundle has it: for display, until the bundle is verified. */
 function claimedName(head: BundleHead): string {
-  const match = /"collection":\{"id":"[0-9a-f]{64}","name":"([A-Za-z0-9._-]{1,100})"\}/.exec(Buffer.from(head.manifest).toString('latin1'));
+  const match = /"collection":\{"id":"[0-9a-f]{64}","name":"([A-Za-z0-9._-]{1,100})"\}/.exec(
+    Buffer.from(head.manifest).toString('latin1'),
+  );
   return match?.[1] ?? '';
 }
 
@@ -164,7 +193,8 @@ export async function readRoot(location: string, context: Context): Promise<Root
     const collection = await openCollection(location, context.limits);
     const summary = collection.summary();
     const role = summary.roles.find((entry) => entry.role === 'root');
-    if (!role) throw new SealiftError('state-damaged', 'the collection has no root role', { subject: location });
+    if (!role)
+      throw new SealiftError('state-damaged', 'the collection has no root role', { subject: location });
     return {
       location,
       kind: 'collection',
@@ -214,7 +244,10 @@ async function keysOf(root: RootMetadata, material: RootMaterial, context: Conte
 }
 
 /** Everything the gate has pinned. @throws SealiftError `not-pinned` where there is no gate */
-export async function trustStatus({ gate: directory }: { readonly gate: string }, context: Context): Promise<TrustStatus> {
+export async function trustStatus(
+  { gate: directory }: { readonly gate: string },
+  context: Context,
+): Promise<TrustStatus> {
   const gate = await openGate(directory, { create: false });
   const collections = await gate.collections();
   return {
@@ -230,7 +263,8 @@ export async function trustStatus({ gate: directory }: { readonly gate: string }
       rootFingerprint: state.root.fingerprint,
       version: state.version,
       expires: state.expires,
-      expired: state.expires !== undefined && Date.parse(state.expires) <= laterOf(context.now, state.clockFloor),
+      expired:
+        state.expires !== undefined && Date.parse(state.expires) <= laterOf(context.now, state.clockFloor),
       clockFloor: state.clockFloor,
     })),
   };

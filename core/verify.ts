@@ -13,7 +13,14 @@ import {
 import type { Context } from './context.ts';
 import { SealiftError } from './errors.ts';
 import { openGate } from './gate/gate.ts';
-import { type Anchor, Checklist, claimedCollectionId, judgeContent, judgeTrust, type ManifestReader } from './judge.ts';
+import {
+  type Anchor,
+  Checklist,
+  claimedCollectionId,
+  judgeContent,
+  judgeTrust,
+  type ManifestReader,
+} from './judge.ts';
 import { blobPath, digestAlgorithm, digestHex, formatDigest } from './oci/digest.ts';
 import type { HashAlgorithm } from './pool/pool.ts';
 import type { ImageVerdict, VerifyResult } from './results.ts';
@@ -65,7 +72,11 @@ export function nameOf(bundle: VerifyOptions['bundle']): string {
 }
 
 /** Opens a bundle as the named check `format`. */
-export async function openBundle(bundle: VerifyOptions['bundle'], checklist: Checklist, context: Context): Promise<BundleReader> {
+export async function openBundle(
+  bundle: VerifyOptions['bundle'],
+  checklist: Checklist,
+  context: Context,
+): Promise<BundleReader> {
   context.emit({ type: 'phase', phase: 'verify', title: 'verifying' });
   return checklist.run('format', async () => {
     const reader: BundleReader =
@@ -100,7 +111,10 @@ function notPinned(id: string, gate: string): SealiftError {
 }
 
 /** @throws SealiftError `name-not-found` */
-export function selectImages(images: readonly ImageVerdict[], names: readonly string[]): readonly ImageVerdict[] {
+export function selectImages(
+  images: readonly ImageVerdict[],
+  names: readonly string[],
+): readonly ImageVerdict[] {
   if (names.length === 0) return images;
   const byName = new Map(images.map((image) => [image.name, image]));
   return names.map((name) => {
@@ -123,7 +137,11 @@ export interface BundleContents {
   size(): number;
 }
 
-async function openContents(reader: BundleReader, manifest: BundleManifest, context: Context): Promise<BundleContents> {
+async function openContents(
+  reader: BundleReader,
+  manifest: BundleManifest,
+  context: Context,
+): Promise<BundleContents> {
   return reader.kind === 'file' ? fileContents(reader, manifest, context) : streamContents(reader, context);
 }
 
@@ -146,20 +164,25 @@ function fileContents(bundle: FileBundle, manifest: BundleManifest, context: Con
       const total = places.reduce((sum, { size }) => sum + size, 0);
       context.emit({ type: 'phase', phase: 'hash', title: 'hashing contents' });
       context.emit({ type: 'transfer', bytes: total, blobs: places.length, skippedBytes: 0 });
-      await forEachLimited(places, Math.max(1, context.pool.size), context.signal, async ({ name, fd, offset, size }, signal) => {
-        const digest = digestOfName(name);
-        const algorithm = digestAlgorithm(digest);
-        context.emit({ type: 'blob', state: 'started', digest, bytes: 0, size });
-        const hashes = await context.pool.range({
-          source: { fd, offset },
-          size,
-          algorithms: [algorithm],
-          signal,
-          onProgress: (bytes) => context.emit({ type: 'blob', state: 'progress', digest, bytes, size }),
-        });
-        refuseOtherDigest(name, algorithm, hashes[algorithm]);
-        context.emit({ type: 'blob', state: 'done', digest, bytes: size, size });
-      });
+      await forEachLimited(
+        places,
+        Math.max(1, context.pool.size),
+        context.signal,
+        async ({ name, fd, offset, size }, signal) => {
+          const digest = digestOfName(name);
+          const algorithm = digestAlgorithm(digest);
+          context.emit({ type: 'blob', state: 'started', digest, bytes: 0, size });
+          const hashes = await context.pool.range({
+            source: { fd, offset },
+            size,
+            algorithms: [algorithm],
+            signal,
+            onProgress: (bytes) => context.emit({ type: 'blob', state: 'progress', digest, bytes, size }),
+          });
+          refuseOtherDigest(name, algorithm, hashes[algorithm]);
+          context.emit({ type: 'blob', state: 'done', digest, bytes: size, size });
+        },
+      );
       await bundle.assertUnchanged();
       return { blobs: places.length, bytes: total };
     },
@@ -232,10 +255,14 @@ export function digestOfName(name: string): ReturnType<typeof formatDigest> {
 export function refuseOtherDigest(name: string, algorithm: HashAlgorithm, hex: string | undefined): void {
   const want = digestOfName(name);
   if (hex === digestHex(want)) return;
-  throw new SealiftError('digest-mismatch', `content has another digest: got ${algorithm}:${hex}, want ${want}`, {
-    subject: blobPath(want),
-    got: `${algorithm}:${hex}`,
-    want,
-    hint: 'the medium is damaged or was tampered with; copy the bundle again',
-  });
+  throw new SealiftError(
+    'digest-mismatch',
+    `content has another digest: got ${algorithm}:${hex}, want ${want}`,
+    {
+      subject: blobPath(want),
+      got: `${algorithm}:${hex}`,
+      want,
+      hint: 'the medium is damaged or was tampered with; copy the bundle again',
+    },
+  );
 }

@@ -9,7 +9,9 @@ export interface ExportOptions {
   readonly collection: string;
   readonly images: readonly NamedLocation[];
   /** File path, or a writable for the sequential writer. */
-  readonly output: { readonly kind: 'file'; readonly path: string } | { readonly kind: 'stream'; readonly stream: NodeJS.WritableStream };
+  readonly output:
+    | { readonly kind: 'file'; readonly path: string }
+    | { readonly kind: 'stream'; readonly stream: NodeJS.WritableStream };
   /** `os/arch[/variant]`; empty for every platform. */
   readonly platforms: readonly string[];
   /** Milliseconds from `created` to the expiry of timestamp, snapshot and bundles. */
@@ -38,7 +40,9 @@ export interface TrustOverrides {
 
 export interface VerifyOptions {
   /** File path, or a readable for the stream reader. */
-  readonly bundle: { readonly kind: 'file'; readonly path: string } | { readonly kind: 'stream'; readonly stream: NodeJS.ReadableStream };
+  readonly bundle:
+    | { readonly kind: 'file'; readonly path: string }
+    | { readonly kind: 'stream'; readonly stream: NodeJS.ReadableStream };
   /** Directory of the gate. */
   readonly gate: string;
   /** Judges by this root fingerprint instead of a pin of the gate. */

@@ -181,10 +181,16 @@ function parsePlan(planBytes: Buffer, signed: Buffer, file: string): JournalPlan
       mediaType: entry.string('mediaType'),
       images: entry.integers('images'),
     })),
-    ...(reuse ? { reuse: { path: reuse.string('path'), blobs: reuse.objects('blobs').map(parseReusable) } } : {}),
+    ...(reuse
+      ? { reuse: { path: reuse.string('path'), blobs: reuse.objects('blobs').map(parseReusable) } }
+      : {}),
   };
 }
 
 function parseReusable(blob: DocumentReader): ReusableFile['blobs'][number] {
-  return { digest: parseDigest(blob.string('digest')), offset: blob.integer('offset'), size: blob.integer('size') };
+  return {
+    digest: parseDigest(blob.string('digest')),
+    offset: blob.integer('offset'),
+    size: blob.integer('size'),
+  };
 }

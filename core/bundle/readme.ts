@@ -9,7 +9,11 @@ export interface ReadmeFacts {
   readonly rootFingerprint: string;
   /** Fingerprint of the OpenPGP key that signed SHA256SUMS; absent for native keys. */
   readonly signerFingerprint?: string | undefined;
-  readonly images: readonly { readonly name: string; readonly digest: string; readonly platforms: readonly string[] }[];
+  readonly images: readonly {
+    readonly name: string;
+    readonly digest: string;
+    readonly platforms: readonly string[];
+  }[];
   /** True where some blobs are named by sha512. */
   readonly sha512: boolean;
   readonly dockerArchive: boolean;

@@ -1,6 +1,6 @@
 /** Files that are either whole and durable or not there: temporary name, fsync, rename, fsync of the directory. */
 import { randomBytes } from 'node:crypto';
-import { type FileHandle, mkdir, open, readFile, rename, rm } from 'node:fs/promises';
+import { type FileHandle, mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { SealiftError } from '../errors.ts';
 
@@ -35,8 +35,25 @@ export function temporaryName(file: string): string {
   return path.join(path.dirname(file), `.${path.basename(file)}~${randomBytes(6).toString('hex')}`);
 }
 
+const TEMPORARY = /^\..+~[0-9a-f]{12}$/;
+
+/** Removes what runs that were killed left half-written. Only while holding the lock of these directories. */
+export async function sweepTemporary(directories: readonly string[]): Promise<void> {
+  for (const directory of directories) {
+    const names = await readdir(directory).catch((error: NodeJS.ErrnoException) => {
+      if (error.code === 'ENOENT') return [];
+      throw error;
+    });
+    for (const name of names) if (TEMPORARY.test(name)) await rm(path.join(directory, name), { force: true });
+  }
+}
+
 /** Puts `bytes` at `file`: after a crash at any point the old content is there, or the new, never a mixture. */
-export async function writeFileDurably(file: string, bytes: Uint8Array | string, mode = 0o644): Promise<void> {
+export async function writeFileDurably(
+  file: string,
+  bytes: Uint8Array | string,
+  mode = 0o644,
+): Promise<void> {
   const temporary = temporaryName(file);
   try {
     const handle = await open(temporary, 'wx', mode);
@@ -77,7 +94,9 @@ export async function readFileLimited(file: string, limit: number): Promise<Buff
     }
     const bytes = await readFile(handle);
     if (bytes.length > limit) {
-      throw new SealiftError('state-damaged', `file grew while it was read: want at most ${limit} bytes`, { subject: file });
+      throw new SealiftError('state-damaged', `file grew while it was read: want at most ${limit} bytes`, {
+        subject: file,
+      });
     }
     return bytes;
   } finally {

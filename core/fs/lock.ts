@@ -39,7 +39,9 @@ async function isAlive(holder: Holder): Promise<boolean> {
 function parseHolder(text: string): Holder | undefined {
   const [host, pid, started] = text.trim().split(' ');
   const number = Number(pid);
-  return host && Number.isSafeInteger(number) && number > 0 ? { host, pid: number, started: started ?? '' } : undefined;
+  return host && Number.isSafeInteger(number) && number > 0
+    ? { host, pid: number, started: started ?? '' }
+    : undefined;
 }
 
 /**
@@ -66,7 +68,8 @@ async function removeStale(file: string, text: string): Promise<void> {
 export async function acquireLock(file: string, pid: number): Promise<Lock> {
   const mine: Holder = { host: os.hostname(), pid, started: (await startTime(pid)) ?? '' };
   const temporary = temporaryName(file);
-  await writeFile(temporary, `${mine.host} ${mine.pid} ${mine.started}\n`, { flag: 'wx' });
+  const write = () => writeFile(temporary, `${mine.host} ${mine.pid} ${mine.started}\n`);
+  await write();
   try {
     for (let attempt = 0; attempt < 5; attempt += 1) {
       try {
@@ -74,21 +77,30 @@ export async function acquireLock(file: string, pid: number): Promise<Lock> {
         await link(temporary, file);
         return { release: () => rm(file, { force: true }) };
       } catch (error) {
-        if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+        const { code } = error as NodeJS.ErrnoException;
+        // Whoever holds the lock sweeps up temporary files, ours too.
+        if (code === 'ENOENT') await write();
+        else if (code !== 'EEXIST') throw error;
       }
       const text = await readFile(file, 'utf8').catch(() => undefined);
       if (text === undefined) continue;
       const holder = parseHolder(text);
       if (holder && (await isAlive(holder))) {
-        throw new SealiftError('destination-locked', `in use by process ${holder.pid} on ${inert(holder.host)}`, {
-          subject: path.dirname(file),
-          hint: `wait for it to end; if there is no such process, remove ${file}`,
-        });
+        throw new SealiftError(
+          'destination-locked',
+          `in use by process ${holder.pid} on ${inert(holder.host)}`,
+          {
+            subject: path.dirname(file),
+            hint: `wait for it to end; if there is no such process, remove ${file}`,
+          },
+        );
       }
       await removeStale(file, text);
     }
   } finally {
     await rm(temporary, { force: true });
   }
-  throw new SealiftError('destination-locked', 'the lock is taken again and again by others', { subject: path.dirname(file) });
+  throw new SealiftError('destination-locked', 'the lock is taken again and again by others', {
+    subject: path.dirname(file),
+  });
 }

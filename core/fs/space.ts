@@ -22,16 +22,16 @@ interface KnownType {
 
 /** `f_type` of statfs(2) on Linux. FAT32 keeps a file's size in 32 bits. */
 const TYPES: Readonly<Record<number, KnownType>> = {
-  0x4d44: { name: 'FAT32', holes: false, maxFileSize: 2 ** 32 - 1 },
-  0x2011bab0: { name: 'exFAT', holes: false },
-  0xef53: { name: 'ext4', holes: true },
-  0x58465342: { name: 'XFS', holes: true },
-  0x9123683e: { name: 'Btrfs', holes: true },
-  0x01021994: { name: 'tmpfs', holes: true },
-  0x2fc12fc1: { name: 'ZFS', holes: true },
-  0xf2f52010: { name: 'F2FS', holes: true },
-  0x794c7630: { name: 'overlayfs', holes: true },
-  0x7366746e: { name: 'NTFS', holes: true },
+  19780: { name: 'FAT32', holes: false, maxFileSize: 2 ** 32 - 1 },
+  538032816: { name: 'exFAT', holes: false },
+  61267: { name: 'ext4', holes: true },
+  1481003842: { name: 'XFS', holes: true },
+  2435016766: { name: 'Btrfs', holes: true },
+  16914836: { name: 'tmpfs', holes: true },
+  801189825: { name: 'ZFS', holes: true },
+  4076150800: { name: 'F2FS', holes: true },
+  2035054128: { name: 'overlayfs', holes: true },
+  1936094318: { name: 'NTFS', holes: true },
 };
 
 /** @param directory one that exists */
@@ -61,11 +61,15 @@ export function assertFits(facts: FileSystemFacts, needed: number, fileSize: num
     );
   }
   if (needed > facts.freeBytes) {
-    throw new SealiftError('destination-full', `not enough free space: got ${formatBytes(facts.freeBytes)}, want ${formatBytes(needed)}`, {
-      subject,
-      got: facts.freeBytes,
-      want: needed,
-      hint: 'free some space or choose another place with -o, and run the command again',
-    });
+    throw new SealiftError(
+      'destination-full',
+      `not enough free space: got ${formatBytes(facts.freeBytes)}, want ${formatBytes(needed)}`,
+      {
+        subject,
+        got: facts.freeBytes,
+        want: needed,
+        hint: 'free some space or choose another place with -o, and run the command again',
+      },
+    );
   }
 }

@@ -17,7 +17,7 @@ import {
   SHA256_HEX,
   TIMESTAMP,
 } from '../fs/document.ts';
-import { makeDirectory, readFileLimited, writeFileDurably } from '../fs/durable.ts';
+import { makeDirectory, readFileLimited, sweepTemporary, writeFileDurably } from '../fs/durable.ts';
 import { acquireLock, type Lock } from '../fs/lock.ts';
 import { canonicalJson } from '../json/canonical.ts';
 import type { JsonObject } from '../json/strict.ts';
@@ -406,6 +406,7 @@ export async function openGate(directory: string, options: GateOptions): Promise
     directory,
     lock: async (pid) => {
       const lock = await acquireLock(path.join(directory, 'lock'), pid);
+      if (locks === 0) await sweepTemporary([directory]);
       locks += 1;
       log.forget();
       let released = false;

@@ -16,6 +16,7 @@ import {
   fsyncDirectory,
   makeDirectory,
   readFileLimited,
+  sweepTemporary,
   temporaryName,
   writeFileDurably,
 } from '../fs/durable.ts';
@@ -545,6 +546,7 @@ export async function openStore(directory: string, options: StoreOptions): Promi
     directory,
     lock: async (pid) => {
       const lock = await acquireLock(path.join(places.own, 'lock'), pid);
+      if (locks === 0) await sweepTemporary([directory, places.own, places.records]);
       locks += 1;
       let released = false;
       return {

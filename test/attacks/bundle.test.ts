@@ -4,7 +4,17 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { ErrorCode } from '../../core/errors.ts';
 import { openGate } from '../../core/gate/gate.ts';
 import { signedImage, singleImage } from '../../fixtures/images.ts';
-import { DAY, filesOf, flip, forge, layerNames, makeWorld, START, type World, writeArchive } from '../../fixtures/world.ts';
+import {
+  DAY,
+  filesOf,
+  flip,
+  forge,
+  layerNames,
+  makeWorld,
+  START,
+  type World,
+  writeArchive,
+} from '../../fixtures/world.ts';
 
 const APP = 'registry.example/team/app:1';
 const OTHER = 'registry.example/bank/core:9';
@@ -33,7 +43,8 @@ describe('a bundle that was tampered with', () => {
     scratch = (await world.export({ [APP]: signedImage() })).output;
     await world.pin(scratch);
     await world.import(scratch);
-    genuine = (await world.export({ [APP]: signedImage(), [OTHER]: singleImage('core') }, { now: later(1) })).output;
+    genuine = (await world.export({ [APP]: signedImage(), [OTHER]: singleImage('core') }, { now: later(1) }))
+      .output;
   });
   afterAll(() => world.close());
 
@@ -60,7 +71,10 @@ describe('a bundle that was tampered with', () => {
     const stranger = await world.stranger();
     const { output } = await stranger.export({ [APP]: singleImage('evil') });
     const root = filesOf(output).get('metadata/1.root.json') as Buffer;
-    await expectRefused(forge(genuine, target(), (files) => files.set('metadata/1.root.json', root)), 'not-pinned');
+    await expectRefused(
+      forge(genuine, target(), (files) => files.set('metadata/1.root.json', root)),
+      'not-pinned',
+    );
   });
 
   test('evidence is stripped', async () => {
@@ -69,7 +83,10 @@ describe('a bundle that was tampered with', () => {
       files.delete(`blobs/${gone.replace(':', '/')}`);
       Object.assign(manifest, {
         evidence: manifest.evidence.filter(({ digest }) => digest !== gone),
-        images: manifest.images.map((image) => ({ ...image, evidence: image.evidence.filter((digest) => digest !== gone) })),
+        images: manifest.images.map((image) => ({
+          ...image,
+          evidence: image.evidence.filter((digest) => digest !== gone),
+        })),
       });
     });
     await expectRefused(file, 'target-mismatch', 'bundle-manifest');
@@ -82,14 +99,18 @@ describe('a bundle that was tampered with', () => {
     const file = target();
     writeArchive(file, files, later(1).getTime() / 1000);
     const before = world.storeState();
-    await expect(world.import(file, { now: later(1) })).rejects.toThrow(expect.objectContaining({ category: 'malformed' }));
+    await expect(world.import(file, { now: later(1) })).rejects.toThrow(
+      expect.objectContaining({ category: 'malformed' }),
+    );
     expect(world.storeState()).toEqual(before);
   });
 
   test('an image inside is renamed', async () => {
     const file = forge(genuine, target(), (_files, manifest) => {
       Object.assign(manifest, {
-        images: manifest.images.map((image) => (image.name === APP ? { ...image, name: 'registry.example/zzz/core:9' } : image)),
+        images: manifest.images.map((image) =>
+          image.name === APP ? { ...image, name: 'registry.example/zzz/core:9' } : image,
+        ),
       });
     });
     await expectRefused(file, 'target-mismatch', 'bundle-manifest');
@@ -97,11 +118,16 @@ describe('a bundle that was tampered with', () => {
 
   test('two names are exchanged in index.json only', async () => {
     const file = forge(genuine, target(), (files) => {
-      const index = String(files.get('index.json')).replaceAll(APP, 'X').replaceAll(OTHER, APP).replaceAll('X', OTHER);
+      const index = String(files.get('index.json'))
+        .replaceAll(APP, 'X')
+        .replaceAll(OTHER, APP)
+        .replaceAll('X', OTHER);
       files.set('index.json', Buffer.from(index));
     });
     const before = world.storeState();
-    await expect(world.import(file, { now: later(1) })).rejects.toThrow(expect.objectContaining({ category: 'trust' }));
+    await expect(world.import(file, { now: later(1) })).rejects.toThrow(
+      expect.objectContaining({ category: 'trust' }),
+    );
     expect(world.storeState()).toEqual(before);
   });
 
@@ -109,10 +135,15 @@ describe('a bundle that was tampered with', () => {
     const file = forge(genuine, target(), (files) => {
       const [name] = [...files.keys()].filter((key) => key.endsWith('.images.json'));
       const text = String(files.get(name as string));
-      files.set(name as string, Buffer.from(text.replace(/[0-9a-f]{64}(?="[^"]*"?\},"length")/, 'a'.repeat(64))));
+      files.set(
+        name as string,
+        Buffer.from(text.replace(/[0-9a-f]{64}(?="[^"]*"?\},"length")/, 'a'.repeat(64))),
+      );
     });
     const before = world.storeState();
-    await expect(world.import(file, { now: later(1) })).rejects.toThrow(expect.objectContaining({ category: 'trust' }));
+    await expect(world.import(file, { now: later(1) })).rejects.toThrow(
+      expect.objectContaining({ category: 'trust' }),
+    );
     expect(world.storeState()).toEqual(before);
   });
 
@@ -121,7 +152,8 @@ describe('a bundle that was tampered with', () => {
     async (role) => {
       const old = filesOf(scratch);
       const file = forge(genuine, target(), (files) => {
-        const pick = (names: Iterable<string>) => [...names].find((name) => new RegExp(`^metadata/([0-9]+\\.)?${role}\\.json$`).test(name)) as string;
+        const pick = (names: Iterable<string>) =>
+          [...names].find((name) => new RegExp(`^metadata/([0-9]+\\.)?${role}\\.json$`).test(name)) as string;
         const bytes = old.get(pick(old.keys())) as Buffer;
         files.set(pick(files.keys()), bytes);
       });
@@ -187,10 +219,12 @@ describe('a bundle that was signed, but not for now', () => {
       const first = (await long.export({ [APP]: singleImage('a') }, { now: later(0) })).output;
       await long.pin(first);
       await long.import(first);
-      const stale = (await long.export({ [APP]: singleImage('b') }, { now: later(40), lifetime: 10 * DAY })).output;
+      const stale = (await long.export({ [APP]: singleImage('b') }, { now: later(40), lifetime: 10 * DAY }))
+        .output;
       const newest = (await long.export({ [APP]: singleImage('c') }, { now: later(80) })).output;
       await long.import(newest, { now: later(80) });
-      const after = (await long.export({ [APP]: singleImage('d') }, { now: later(41), lifetime: 10 * DAY })).output;
+      const after = (await long.export({ [APP]: singleImage('d') }, { now: later(41), lifetime: 10 * DAY }))
+        .output;
       await refusedWith(long.import(after, { now: later(41) }), 'metadata-expired', 'timestamp');
       await refusedWith(long.import(stale, { now: later(41) }), 'rollback', 'timestamp');
     } finally {
@@ -205,7 +239,9 @@ describe('a bundle that was signed, but not for now', () => {
       await far.pin(first);
       await far.import(first);
       const before = far.storeState();
-      const output = (await far.export({ [APP]: singleImage('2036') }, { now: new Date('2036-03-01T00:00:00Z') })).output;
+      const output = (
+        await far.export({ [APP]: singleImage('2036') }, { now: new Date('2036-03-01T00:00:00Z') })
+      ).output;
       await refusedWith(far.import(output), 'clock-jump', 'timestamp');
       expect(far.storeState()).toEqual(before);
       const allowed = await far.import(output, { allowClockJump: true });
@@ -216,7 +252,10 @@ describe('a bundle that was signed, but not for now', () => {
   });
 
   test('nobody signs a bundle for longer than 400 days by mistake', async () => {
-    await refusedWith(world.export({ [APP]: singleImage('long') }, { lifetime: 500 * DAY }), 'lifetime-too-long');
+    await refusedWith(
+      world.export({ [APP]: singleImage('long') }, { lifetime: 500 * DAY }),
+      'lifetime-too-long',
+    );
   });
 
   test('two copies of a collection make the same version with other content', async () => {

@@ -4,8 +4,25 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { exportBundle } from '../../core/export.ts';
 import { parseLocation } from '../../core/transport/location.ts';
 import type { ExportOptions } from '../../core/workflow-options.ts';
-import { attachEvidence, largeImage, makeLayout, multiArchImage, schema2Image, sha512Image, singleImage } from '../../fixtures/images.ts';
-import { DAY, filesOf, layerNames, makeWorld, SOURCE_OPTIONS, START, TEST_PASSPHRASE, type World } from '../../fixtures/world.ts';
+import {
+  attachEvidence,
+  largeImage,
+  makeLayout,
+  multiArchImage,
+  schema2Image,
+  sha512Image,
+  singleImage,
+} from '../../fixtures/images.ts';
+import {
+  DAY,
+  filesOf,
+  layerNames,
+  makeWorld,
+  SOURCE_OPTIONS,
+  START,
+  TEST_PASSPHRASE,
+  type World,
+} from '../../fixtures/world.ts';
 
 const APP = 'registry.example/team/app:1';
 let world: World;
@@ -19,7 +36,10 @@ afterEach(() => world.close());
 function repeatable(images: Parameters<World['export']>[0], more: Partial<ExportOptions> = {}) {
   const layout = path.join(world.directory, 'layout');
   const file = path.join(world.directory, 'out.tar');
-  makeLayout(layout, Object.entries(images).map(([name, root]) => ({ name, root })));
+  makeLayout(
+    layout,
+    Object.entries(images).map(([name, root]) => ({ name, root })),
+  );
   let asked = 0;
   const options: ExportOptions = {
     collection: world.collection,
@@ -44,7 +64,8 @@ function repeatable(images: Parameters<World['export']>[0], more: Partial<Export
     layout,
     partial: path.join(world.directory, '.out.tar.partial'),
     asked: () => asked,
-    run: (now = START, changes: Partial<ExportOptions> = {}) => exportBundle({ ...options, ...changes }, world.context(now)),
+    run: (now = START, changes: Partial<ExportOptions> = {}) =>
+      exportBundle({ ...options, ...changes }, world.context(now)),
     /** Stops after that many blobs are done. */
     async interrupt(after: number, now = START) {
       const stop = new AbortController();
@@ -143,7 +164,11 @@ describe('an interrupted export', () => {
     const { readdirSync } = await import('node:fs');
     const plan = path.join(journals, readdirSync(journals)[0] as string, 'plan.json');
     writeFileSync(plan, '{');
-    await expect(job.run()).rejects.toMatchObject({ code: 'state-damaged', subject: plan, hint: expect.stringContaining('remove') });
+    await expect(job.run()).rejects.toMatchObject({
+      code: 'state-damaged',
+      subject: plan,
+      hint: expect.stringContaining('remove'),
+    });
   });
 });
 
@@ -159,8 +184,12 @@ describe('what is exported', () => {
 
   test('a wrong passphrase changes nothing', async () => {
     const job = repeatable({ [APP]: singleImage() });
-    await expect(job.run(START, { passphrase: async () => 'wrong' })).rejects.toMatchObject({ code: 'passphrase-needed' });
-    await expect(job.run(START, { passphrase: async () => undefined })).rejects.toMatchObject({ code: 'passphrase-needed' });
+    await expect(job.run(START, { passphrase: async () => 'wrong' })).rejects.toMatchObject({
+      code: 'passphrase-needed',
+    });
+    await expect(job.run(START, { passphrase: async () => undefined })).rejects.toMatchObject({
+      code: 'passphrase-needed',
+    });
     expect(existsSync(job.file)).toBe(false);
     expect(existsSync(job.partial)).toBe(false);
   });
@@ -191,8 +220,14 @@ describe('what is exported', () => {
     const image = multiArchImage();
     const job = repeatable({ [APP]: image });
     const result = await job.run(START, { platforms: ['linux/arm64', 'linux/amd64'] });
-    expect(result.images[0]).toMatchObject({ digest: image.digest, platforms: ['linux/amd64', 'linux/arm64/v8'] });
-    expect(result.images[0]?.omitted.map(({ platform }) => platform).sort()).toEqual(['linux/arm/v7', 'linux/s390x']);
+    expect(result.images[0]).toMatchObject({
+      digest: image.digest,
+      platforms: ['linux/amd64', 'linux/arm64/v8'],
+    });
+    expect(result.images[0]?.omitted.map(({ platform }) => platform).sort()).toEqual([
+      'linux/arm/v7',
+      'linux/s390x',
+    ]);
     expect(layerNames(job.file)).toHaveLength(3);
     await world.pin(job.file);
     await world.import(job.file);
@@ -200,19 +235,33 @@ describe('what is exported', () => {
 
   test('a platform the image does not have is refused by name', async () => {
     const job = repeatable({ [APP]: multiArchImage() });
-    await expect(job.run(START, { platforms: ['windows/amd64'] })).rejects.toMatchObject({ code: 'source-not-found', want: 'windows/amd64' });
-    await expect(job.run(START, { platforms: ['linux/amd64', 'linux/riscv64'] })).rejects.toMatchObject({ want: 'linux/riscv64' });
+    await expect(job.run(START, { platforms: ['windows/amd64'] })).rejects.toMatchObject({
+      code: 'source-not-found',
+      want: 'windows/amd64',
+    });
+    await expect(job.run(START, { platforms: ['linux/amd64', 'linux/riscv64'] })).rejects.toMatchObject({
+      want: 'linux/riscv64',
+    });
     const lone = repeatable({ [APP]: singleImage() });
-    await expect(lone.run(START, { platforms: ['linux/arm64'] })).rejects.toMatchObject({ code: 'source-not-found' });
+    await expect(lone.run(START, { platforms: ['linux/arm64'] })).rejects.toMatchObject({
+      code: 'source-not-found',
+    });
   });
 
   test('manifest.json is written for one single-platform image, and refused where it cannot be honest', async () => {
     const single = await world.export({ [APP]: schema2Image() });
-    expect(JSON.parse(String(filesOf(single.output).get('manifest.json')))).toEqual([expect.objectContaining({ RepoTags: [APP] })]);
+    expect(JSON.parse(String(filesOf(single.output).get('manifest.json')))).toEqual([
+      expect.objectContaining({ RepoTags: [APP] }),
+    ]);
     const multi = await world.export({ [APP]: multiArchImage() });
     expect(filesOf(multi.output).has('manifest.json')).toBe(false);
-    await expect(world.export({ [APP]: multiArchImage() }, { dockerArchive: true })).rejects.toMatchObject({ code: 'invalid-argument' });
-    const one = await world.export({ [APP]: multiArchImage() }, { dockerArchive: true, platforms: ['linux/amd64'] });
+    await expect(world.export({ [APP]: multiArchImage() }, { dockerArchive: true })).rejects.toMatchObject({
+      code: 'invalid-argument',
+    });
+    const one = await world.export(
+      { [APP]: multiArchImage() },
+      { dockerArchive: true, platforms: ['linux/amd64'] },
+    );
     expect(filesOf(one.output).has('manifest.json')).toBe(true);
     await world.pin(one.output);
     await world.verify(one.output);
@@ -222,7 +271,9 @@ describe('what is exported', () => {
     const image = sha512Image();
     const result = await world.export({ [APP]: image });
     expect(result.images[0]?.digest).toBe(image.digest);
-    expect(String(filesOf(result.output).get('SHA512SUMS')).split('\n').filter(Boolean).length).toBeGreaterThan(1);
+    expect(
+      String(filesOf(result.output).get('SHA512SUMS')).split('\n').filter(Boolean).length,
+    ).toBeGreaterThan(1);
     await world.pin(result.output);
     expect((await world.import(result.output)).imported).toEqual([APP]);
   });
@@ -238,7 +289,10 @@ describe('what is exported', () => {
 
   test('the collection is cumulative: a later bundle carries less and vouches for all', async () => {
     const first = await world.export({ [APP]: singleImage('one') });
-    const second = await world.export({ 'registry.example/team/b:1': singleImage('two') }, { now: new Date(START.getTime() + DAY) });
+    const second = await world.export(
+      { 'registry.example/team/b:1': singleImage('two') },
+      { now: new Date(START.getTime() + DAY) },
+    );
     await world.pin(first.output);
     await world.import(first.output);
     const result = await world.import(second.output, { now: new Date(START.getTime() + DAY) });

@@ -740,11 +740,10 @@ async function openTransfer(plan: SignedPlan, sources: SourceSet, context: Conte
     try {
       for await (const chunk of content) {
         signal.throwIfAborted();
+        // Before it is given away, and with it its length.
         bytes += chunk.length;
         if (bytes > size) break;
-        const room = sink.write(chunk);
-        release(chunk);
-        await room;
+        await sink.give(chunk);
         if (bytes - told >= PROGRESS_STEP) {
           told = bytes;
           context.emit({ type: 'blob', state: 'progress', digest, bytes, size });
@@ -793,16 +792,6 @@ async function openTransfer(plan: SignedPlan, sources: SourceSet, context: Conte
       await old?.close();
     },
   };
-}
-
-/**
- * Gives the memory of a chunk back at once. A transfer at full speed leaves gigabytes of them, and waiting for the
- * collector costs both time and a hundred MiB. Only where the chunk is all there is in its buffer.
- */
-function release(chunk: Uint8Array): void {
-  const { buffer } = chunk;
-  if (buffer instanceof ArrayBuffer && chunk.byteLength === buffer.byteLength && buffer.byteLength > 4096)
-    buffer.transfer(0);
 }
 
 async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array> {

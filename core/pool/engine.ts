@@ -3,12 +3,14 @@
  * the pool has no threads; either way it only knows messages.
  */
 import { createHash, type Hash } from 'node:crypto';
-import { readSync, writeSync } from 'node:fs';
+import { readSync, writeSync, writevSync } from 'node:fs';
 import type { ErrorCode } from '../errors.ts';
 import type { HashAlgorithm, Hashes } from './pool.ts';
 
-/** Bytes of one block of a stream's ring, and of one read of a range. */
-export const BLOCK_BYTES: number = 1024 * 1024;
+/** Bytes of one block of a stream's ring. Larger ones only keep more memory in flight. */
+export const BLOCK_BYTES: number = 256 * 1024;
+/** Bytes of one read of a range. */
+const RANGE_BYTES = 1024 * 1024;
 /** Blocks of a range job before others have their turn. */
 const BLOCKS_PER_TURN = 4;
 const PROGRESS_INTERVAL_MS = 100;
@@ -40,6 +42,8 @@ export type Request =
       readonly flag: Int32Array;
     }
   | { readonly type: 'block'; readonly id: number; readonly block: Uint8Array; readonly length: number }
+  /** Chunks whose memory has moved here. */
+  | { readonly type: 'chunks'; readonly id: number; readonly chunks: readonly Uint8Array<ArrayBuffer>[] }
   | { readonly type: 'end' | 'abort'; readonly id: number };
 
 /** An error as it travels between threads. */
@@ -53,7 +57,8 @@ export interface PlainError {
 }
 
 export type Reply =
-  | { readonly type: 'free'; readonly id: number; readonly block: Uint8Array }
+  /** A block, or the chunks of one message, have been dealt with. */
+  | { readonly type: 'free'; readonly id: number; readonly block: Uint8Array | undefined }
   | { readonly type: 'progress'; readonly id: number; readonly bytes: number }
   | { readonly type: 'done'; readonly id: number; readonly hashes: Hashes; readonly bytes: number }
   | { readonly type: 'failed'; readonly id: number; readonly error: PlainError }
@@ -94,6 +99,20 @@ function writeFully(fd: number, bytes: Uint8Array, length: number, position: num
   }
 }
 
+/** Several pieces in one call of the system, however many it takes. */
+function writeAllFully(fd: number, pieces: readonly Uint8Array[], position: number): void {
+  const bytes = pieces.reduce((sum, { length }) => sum + length, 0);
+  let written = writevSync(fd, pieces, position);
+  if (written === bytes) return;
+  for (const piece of pieces) {
+    if (written < piece.length) {
+      writeFully(fd, piece.subarray(written), piece.length - written, position + written);
+      written = 0;
+    } else written -= piece.length;
+    position += piece.length;
+  }
+}
+
 function plainError(error: unknown): PlainError {
   if (!(error instanceof Error)) return { message: String(error) };
   const { message, code, errno, syscall } = error as NodeJS.ErrnoException;
@@ -118,7 +137,7 @@ export function createEngine(post: (reply: Reply) => void, soon: (turn: () => vo
       return true;
     }
     if (state.done < size) {
-      buffer ??= new Uint8Array(BLOCK_BYTES);
+      buffer ??= new Uint8Array(RANGE_BYTES);
       const wanted = Math.min(buffer.length, size - state.done);
       const got = readSync(source.fd, buffer, 0, wanted, source.offset + state.done);
       if (got === 0) {
@@ -162,15 +181,18 @@ export function createEngine(post: (reply: Reply) => void, soon: (turn: () => vo
     soon(turn);
   }
 
-  function takeBlock(state: StreamState, block: Uint8Array, length: number): void {
+  function takePieces(state: StreamState, pieces: readonly Uint8Array[]): void {
     const { id, target, flag } = state.request;
     // Busy is set before abort is looked at, and the pool does it the other way round: one of both sees the other.
     const before = Atomics.or(flag, 0, FLAG_BUSY);
     try {
       if (state.failed || (before & FLAG_ABORT) !== 0) return;
-      const bytes = block.subarray(0, length);
-      for (const [, hash] of state.hashes) hash.update(bytes);
-      if (target) writeFully(target.fd, bytes, length, target.offset + state.done);
+      let length = 0;
+      for (const piece of pieces) {
+        for (const [, hash] of state.hashes) hash.update(piece);
+        length += piece.length;
+      }
+      if (target) writeAllFully(target.fd, pieces, target.offset + state.done);
       state.done += length;
     } catch (error) {
       state.failed = true;
@@ -203,8 +225,16 @@ export function createEngine(post: (reply: Reply) => void, soon: (turn: () => vo
           return;
         case 'block': {
           const state = streams.get(request.id);
-          if (state) takeBlock(state, request.block, request.length);
+          if (state) takePieces(state, [request.block.subarray(0, request.length)]);
           post({ type: 'free', id: request.id, block: request.block });
+          return;
+        }
+        case 'chunks': {
+          const state = streams.get(request.id);
+          if (state) takePieces(state, request.chunks);
+          // Their memory is given back now; the collector would let it pile up.
+          for (const { buffer } of request.chunks) buffer.transfer(0);
+          post({ type: 'free', id: request.id, block: undefined });
           return;
         }
         case 'end': {

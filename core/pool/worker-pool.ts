@@ -60,6 +60,12 @@ function closedError(): SealiftError {
   return new SealiftError('cancelled', 'the worker pool is closed');
 }
 
+/** True for a chunk that is all there is in its buffer and large enough to be worth moving instead of copying. */
+function isWhole(chunk: Uint8Array): chunk is Uint8Array<ArrayBuffer> {
+  const { buffer, byteLength } = chunk;
+  return buffer instanceof ArrayBuffer && byteLength === buffer.byteLength && byteLength >= 4096;
+}
+
 /** What the pool wants to know about a job on a thread. */
 interface Job {
   reply(reply: Reply): void;
@@ -71,7 +77,7 @@ interface Job {
 interface Lane {
   readonly jobs: Map<number, Job>;
   ranges: number;
-  send(request: Request): void;
+  send(request: Request, transfer?: readonly ArrayBuffer[]): void;
   /** Keeps the process alive exactly while there are jobs. */
   settle(): void;
   stop(): Promise<void>;
@@ -112,7 +118,7 @@ function createThreadLane(entry: URL, onExit: (lane: Lane) => void): Lane {
   const lane: Lane = {
     jobs: new Map(),
     ranges: 0,
-    send: (request) => worker.postMessage(request),
+    send: (request, transfer = []) => worker.postMessage(request, transfer),
     settle: () => (lane.jobs.size > 0 ? worker.ref() : worker.unref()),
     stop: async () => {
       stopping = true;
@@ -286,7 +292,7 @@ export function createWorkerPool(options: WorkerPoolOptions): WorkerPool {
         switch (reply.type) {
           case 'free':
             inFlight -= 1;
-            if (spare.length < SPARE_BLOCKS) spare.push(reply.block);
+            if (reply.block && spare.length < SPARE_BLOCKS) spare.push(reply.block);
             drain();
             return;
           case 'done':
@@ -311,7 +317,21 @@ export function createWorkerPool(options: WorkerPoolOptions): WorkerPool {
     });
     lane.send({ type: 'stream', id, target: job.target, algorithms: job.algorithms, flag });
 
+    /** Chunks that were given, until there are enough for a message. */
+    let given: Uint8Array<ArrayBuffer>[] = [];
+    let givenBytes = 0;
+    const sendGiven = () => {
+      if (given.length === 0) return;
+      lane.send(
+        { type: 'chunks', id, chunks: given },
+        given.map(({ buffer }) => buffer),
+      );
+      inFlight += 1;
+      given = [];
+      givenBytes = 0;
+    };
     const flush = () => {
+      sendGiven();
       if (!current || filled === 0) return;
       lane.send({ type: 'block', id, block: current, length: filled });
       inFlight += 1;
@@ -320,6 +340,7 @@ export function createWorkerPool(options: WorkerPoolOptions): WorkerPool {
     };
     /** Copies as much as there is room for; the number of bytes taken. */
     const take = (chunk: Uint8Array): number => {
+      sendGiven();
       let taken = 0;
       while (taken < chunk.length) {
         if (!current) {
@@ -372,16 +393,35 @@ export function createWorkerPool(options: WorkerPoolOptions): WorkerPool {
       lane.send({ type: 'end', id });
     };
 
+    const write = (chunk: Uint8Array): Promise<void> => {
+      if (failure) return Promise.reject(failure);
+      if (ended || aborted)
+        return Promise.reject(new SealiftError('internal', 'a write behind the end of a stream'));
+      // What finds no room is copied too, since the caller may reuse its buffer.
+      const taken = pending.length === 0 ? take(chunk) : 0;
+      if (taken < chunk.length) pending.push(new Uint8Array(chunk.subarray(taken)));
+      if (pending.length === 0 && inFlight < BLOCKS_PER_STREAM) return READY;
+      room ??= defer<void>();
+      return room.promise;
+    };
+
     return {
       released: released.promise,
-      write(chunk) {
+      write,
+      give(chunk) {
+        if (!isWhole(chunk) || pending.length > 0) {
+          const room = write(chunk);
+          if (isWhole(chunk)) chunk.buffer.transfer(0);
+          return room;
+        }
         if (failure) return Promise.reject(failure);
         if (ended || aborted)
           return Promise.reject(new SealiftError('internal', 'a write behind the end of a stream'));
-        // What finds no room is copied too, since the caller may reuse its buffer.
-        const taken = pending.length === 0 ? take(chunk) : 0;
-        if (taken < chunk.length) pending.push(new Uint8Array(chunk.subarray(taken)));
-        if (pending.length === 0 && inFlight < BLOCKS_PER_STREAM) return READY;
+        if (filled > 0) flush();
+        given.push(chunk);
+        givenBytes += chunk.length;
+        if (givenBytes >= BLOCK_BYTES) sendGiven();
+        if (inFlight < BLOCKS_PER_STREAM) return READY;
         room ??= defer<void>();
         return room.promise;
       },

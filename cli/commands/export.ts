@@ -2,6 +2,7 @@ import os from 'node:os';
 import { SealiftError } from '../../core/errors.ts';
 import type { Command } from '../command.ts';
 import { transferOptions } from '../options/common.ts';
+import { networkFrom } from '../options/network.ts';
 import { passphraseOptions } from '../options/passphrase.ts';
 import { outputFile } from '../options/paths.ts';
 import { readCaFile, sourceOptions } from '../options/source.ts';
@@ -125,6 +126,7 @@ export const exportCommand: Command = {
           plainHttp,
           insecureSkipTlsVerify,
           ...(ca === undefined ? {} : { caFile: ca }),
+          ...networkFrom({ env: runtime.env, homedir: os.homedir() }),
           credentials: await workflows.credentials({ authFile, env: runtime.env, homedir: os.homedir() }),
           retryTimes,
           concurrencyPerHost: concurrency,

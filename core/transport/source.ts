@@ -5,6 +5,7 @@ import type { Context } from '../context.ts';
 import type { Descriptor } from '../oci/descriptor.ts';
 import type { Digest } from '../oci/digest.ts';
 import type { Location } from './location.ts';
+import type { ProxySettings } from './registry/proxy.ts';
 
 export interface SourceManifest {
   readonly bytes: Uint8Array;
@@ -12,6 +13,16 @@ export interface SourceManifest {
   readonly mediaType: string;
   /** Computed from `bytes`. */
   readonly digest: Digest;
+  /** True where the manifest was made from what the source holds, so that its digest is that of no registry. */
+  readonly digestMadeHere?: boolean;
+}
+
+/** An image by the name it has at its source. */
+export interface SourceName {
+  /** Full name. */
+  readonly name: string;
+  /** What to ask `manifest()` for. */
+  readonly reference: string;
 }
 
 /** How evidence was found; goes into the bundle manifest. */
@@ -47,12 +58,24 @@ export interface Source {
    * @throws SealiftError `source-*`, `json-*`, `manifest-invalid`
    */
   referrers(subject: Digest): Promise<Referrers>;
+  /** Full names of the images, where the source holds a fixed number of them and knows their names. */
+  names?(): Promise<readonly SourceName[]>;
+  /** True for a child of an index that was left out when the index came here. */
+  omits?(digest: Digest): boolean;
   close(): Promise<void>;
 }
 
 export type Credentials =
   | { readonly username: string; readonly password: string }
   | { readonly identityToken: string };
+
+/** What is trusted of one host and shown to it, beside what holds for all; each as PEM. */
+export interface HostCertificates {
+  /** Authorities its certificate may be signed by. */
+  readonly authorities: readonly Uint8Array[];
+  /** Shown to the host where it asks who we are. */
+  readonly client?: { readonly certificate: Uint8Array; readonly key: Uint8Array } | undefined;
+}
 
 export interface SourceOptions {
   /** Speak HTTP. Never chosen silently, not even for loopback. */
@@ -71,6 +94,17 @@ export interface SourceOptions {
   readonly concurrencyPerHost: number;
   /** Milliseconds without a byte after which a connection counts as dead. */
   readonly timeoutMs: number;
+  /**
+   * Certificates for a host, `HOST[:PORT]` of a URL; asked once for each. Authorities of a registry also hold for its
+   * token server and for where it redirects to; a client certificate is shown to its own host alone.
+   */
+  readonly hostCertificates?: ((host: string) => Promise<HostCertificates | undefined>) | undefined;
+  /** Proxies between here and the registries; none unless given. */
+  readonly proxies?: ProxySettings | undefined;
+  /** Directory for archives that cannot be read where they lie; without it such locations are refused. */
+  readonly temporary?: string | undefined;
+  /** For programs that are asked (podman, skopeo, ctr), and to find the engine's socket; empty unless given. */
+  readonly environment?: Readonly<Record<string, string | undefined>> | undefined;
   /** For tests: waits for that many milliseconds. */
   readonly sleep?: ((milliseconds: number, signal: AbortSignal) => Promise<void>) | undefined;
   /** For tests: a number from 0 up to 1, for the jitter of retries. */
@@ -78,8 +112,9 @@ export interface SourceOptions {
 }
 
 /**
- * Opens a source. Nothing is read or connected before the first question to it, except the index of a layout.
- * @throws SealiftError `layout-invalid` where a directory is no OCI image layout
+ * Opens a source. Registries are not connected to before the first question; of everything else the index is read,
+ * and what is compressed or comes from an engine is written out.
+ * @throws SealiftError `layout-invalid`, `archive-invalid`, `source-*`, `bundle-*`, `store-not-found`, `destination-full`
  */
 export async function openSource(
   location: Location,
@@ -94,6 +129,22 @@ export async function openSource(
     case 'oci': {
       const { openLayoutSource } = await import('./layout/source.ts');
       return openLayoutSource(location, context);
+    }
+    case 'oci-archive': {
+      const { openLayoutArchive } = await import('./layout/source.ts');
+      return openLayoutArchive(location, options, context);
+    }
+    case 'docker-archive': {
+      const { openDockerArchive } = await import('./archive/docker.ts');
+      return openDockerArchive(location, options, context);
+    }
+    case 'bundle': {
+      const { openBundleSource } = await import('./bundle/source.ts');
+      return openBundleSource(location, context);
+    }
+    case 'store': {
+      const { openStoreSource } = await import('./store/source.ts');
+      return openStoreSource(location, context);
     }
   }
 }

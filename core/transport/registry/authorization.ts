@@ -54,7 +54,7 @@ const MARGIN_MS = 5_000;
 export async function ask(
   session: Session,
   repository: Repository,
-  question: Omit<Question, 'authorization' | 'form'>,
+  question: Omit<Question, 'authorization' | 'form' | 'registry'>,
   context: Context,
 ): Promise<Answer> {
   const access = accessTo(session, repository);
@@ -65,7 +65,11 @@ export async function ask(
   for (let isFresh = false; ; isFresh = true) {
     const authorization = question.url.origin === repository.base.origin ? access.current?.value : undefined;
     const urgent = question.urgent === true || isFresh;
-    const answer = await send(session, { ...question, authorization, urgent }, context);
+    const answer = await send(
+      session,
+      { ...question, authorization, urgent, registry: repository.base },
+      context,
+    );
     if (answer.status !== 401) return answer;
     if (isFresh || answer.url.origin !== repository.base.origin) {
       throw await statusFailure(answer, session, context, 'not authorized');
@@ -207,7 +211,13 @@ async function fetchToken(
       scope,
     });
     if (service !== undefined) form.set('service', service);
-    question = { url, headers: { Accept: 'application/json' }, form, urgent: true };
+    question = {
+      url,
+      headers: { Accept: 'application/json' },
+      form,
+      urgent: true,
+      registry: repository.base,
+    };
   } else {
     if (service !== undefined) url.searchParams.set('service', service);
     url.searchParams.set('scope', scope);
@@ -215,6 +225,7 @@ async function fetchToken(
       url,
       headers: { Accept: 'application/json' },
       urgent: true,
+      registry: repository.base,
       authorization: credentials ? basic(session, credentials) : undefined,
     };
   }

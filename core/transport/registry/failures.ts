@@ -1,5 +1,6 @@
 /** What goes wrong below HTTP, in sealift's words. */
 import { inert, SealiftError } from '../../errors.ts';
+import { showProxy } from './proxy.ts';
 import { Transient } from './retry.ts';
 
 /** A URL for messages: no user information, no query (signed URLs hold secrets there), no fragment. */
@@ -42,18 +43,21 @@ const PLAIN_HTTP_HINT = 'the server may speak plain HTTP; if that is meant, give
 /**
  * An error of a connection as something to try again (Transient) or to report (SealiftError).
  * @param got how far a body had come, in words
+ * @param proxy that the connection goes through
  */
 export function connectionFailure(
   error: unknown,
   url: URL,
   signal: AbortSignal,
   got?: string,
+  proxy?: URL,
 ): Transient | SealiftError {
   if (error instanceof Transient || error instanceof SealiftError) return error;
   if (signal.aborted) return new SealiftError('cancelled', 'stopped', { cause: error });
   const subject = showUrl(url);
   const code = codeOf(error);
   const text = inert(error instanceof Error ? error.message : String(error));
+  if (proxy && code === 'ERR_PROXY_TUNNEL') return tunnelFailure(error, url, proxy);
   if (code === 'ERR_TLS_CERT_ALTNAME_INVALID' || CERTIFICATE_CODES.has(code)) {
     return new SealiftError('source-tls', `the certificate of ${inert(url.host)} is not trusted: ${text}`, {
       subject,
@@ -81,6 +85,9 @@ export function connectionFailure(
     return new SealiftError('source-tls', `no TLS connection to ${inert(url.host)}: ${text}`, {
       subject,
       got: code,
+      hint: /alert (?:number )?(?:116|42|40|48)\b|certificate required|bad certificate/i.test(text)
+        ? `the server may want a client certificate: put client.cert and client.key into certs.d/${inert(url.host)} (docs/registries.md)`
+        : undefined,
       cause: error,
     });
   }
@@ -96,10 +103,41 @@ export function connectionFailure(
   const failure = new SealiftError('source-unreachable', got === undefined ? what : `${what}, ${got}`, {
     subject,
     got: got ?? (code === '' ? undefined : code),
-    hint: hintFor(code, text, url, got),
+    hint: proxy ? proxyHint(url, proxy) : hintFor(code, text, url, got),
     cause: error,
   });
   return FINAL_CODES.has(code) ? failure : new Transient(failure);
+}
+
+function proxyHint(url: URL, proxy: URL): string {
+  return `the connection goes through the proxy ${showProxy(proxy)}; check that it runs, or add ${inert(url.hostname)} to NO_PROXY`;
+}
+
+export const PROXY_LOGIN_HINT =
+  'put them into the address of the proxy: http://USER:PASSWORD@HOST:PORT in HTTP_PROXY and HTTPS_PROXY';
+
+/** Statuses of CONNECT by which proxies say that they could not get through, this time. */
+const TUNNEL_TRANSIENT = new Set([429, 500, 502, 503, 504]);
+
+/** A proxy that did not open a way to the registry. */
+function tunnelFailure(error: unknown, url: URL, proxy: URL): Transient | SealiftError {
+  const subject = showUrl(url);
+  const { statusCode } = error as { statusCode?: unknown };
+  const status = typeof statusCode === 'number' ? statusCode : undefined;
+  // tinyproxy says 401 where credentials are wrong, and 407 where there are none.
+  if (status === 407 || status === 401) {
+    return new SealiftError(
+      'source-unauthorized',
+      `the proxy ${showProxy(proxy)} wants other credentials (status ${status})`,
+      { subject, got: status, hint: PROXY_LOGIN_HINT, cause: error },
+    );
+  }
+  const failure = new SealiftError(
+    'source-unreachable',
+    `the proxy ${showProxy(proxy)} opens no way to ${inert(url.host)}${status === undefined ? '' : ` (status ${status})`}`,
+    { subject, got: status, hint: proxyHint(url, proxy), cause: error },
+  );
+  return status === undefined || TUNNEL_TRANSIENT.has(status) ? new Transient(failure) : failure;
 }
 
 /** Servers that are spoken to in the wrong protocol mostly hang up. */

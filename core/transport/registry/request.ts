@@ -3,7 +3,7 @@ import http from 'node:http';
 import https from 'node:https';
 import type { Context } from '../../context.ts';
 import { inert, SealiftError } from '../../errors.ts';
-import { connectionFailure, Stall, showUrl } from './failures.ts';
+import { connectionFailure, PROXY_LOGIN_HINT, Stall, showUrl } from './failures.ts';
 import { parseRetryAfter, Transient } from './retry.ts';
 import type { Session } from './session.ts';
 
@@ -33,6 +33,8 @@ export interface Question {
    * whose body nobody reads until this one is done.
    */
   readonly urgent?: boolean | undefined;
+  /** The registry this is about; its own authorities count wherever the request goes. */
+  readonly registry?: URL | undefined;
   /** Makes it a POST; such a request follows no redirect. */
   readonly form?: URLSearchParams | undefined;
 }
@@ -77,7 +79,7 @@ async function follow(
   for (;;) {
     const message = await exchange(session, { ...question, url, authorization }, context.signal, true).catch(
       (error: unknown) => {
-        throw connectionFailure(error, url, context.signal);
+        throw connectionFailure(error, url, context.signal, undefined, session.proxyFor(url));
       },
     );
     const answer = createAnswer(message, url, session, context.signal);
@@ -131,7 +133,7 @@ function redirectTarget({ url, status, headers: { location } }: Answer): URL {
 }
 
 /** @param mayRepeat once more at once, where a kept connection turns out to be closed by the other side */
-function exchange(
+async function exchange(
   session: Session,
   question: Question,
   signal: AbortSignal,
@@ -149,8 +151,8 @@ function exchange(
     headers['Content-Type'] = 'application/x-www-form-urlencoded';
     headers['Content-Length'] = String(payload.length);
   }
+  const agent = await session.agentFor(url, question.registry);
   return new Promise((resolve, reject) => {
-    const agent = session.agentFor(url);
     const request = (url.protocol === 'https:' ? https : http).request(url, {
       agent,
       headers,
@@ -363,6 +365,9 @@ export async function statusFailure(
       ...details,
       hint: 'log in with docker login or podman login, or give another --authfile; the name may also be wrong, as registries hide what they do not show',
     });
+  }
+  if (status === 407) {
+    return new SealiftError('source-unauthorized', message, { ...details, hint: PROXY_LOGIN_HINT });
   }
   if (status === 404) {
     return new SealiftError('source-not-found', message, { ...details, hint: 'check the name and the tag' });

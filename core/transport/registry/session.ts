@@ -8,17 +8,24 @@ import { X509Certificate } from 'node:crypto';
 import http from 'node:http';
 import https from 'node:https';
 import tls from 'node:tls';
-import { SealiftError } from '../../errors.ts';
-import type { SourceOptions } from '../source.ts';
+import { inert, isSealiftError, SealiftError } from '../../errors.ts';
+import type { HostCertificates, SourceOptions } from '../source.ts';
 import type { RepositoryAccess } from './authorization.ts';
 import { createLimiter, type Limiter } from './limiter.ts';
+import { proxyFor } from './proxy.ts';
 
 /** Buffer of a socket and a body. Measured: more of it costs memory and collections and gains nothing. */
 const HIGH_WATER_MARK = 64 * 1024;
 
 export interface Session {
   readonly options: SourceOptions;
-  agentFor(url: URL): http.Agent;
+  /**
+   * @param registry whose own authorities count for `url` too
+   * @throws SealiftError `invalid-argument` where certificates or the proxy cannot be used
+   */
+  agentFor(url: URL, registry?: URL): Promise<http.Agent>;
+  /** The proxy a request to `url` goes through. @throws SealiftError `invalid-argument` */
+  proxyFor(url: URL): URL | undefined;
   limiterFor(url: URL): Limiter;
   /** By registry origin and repository. */
   readonly access: Map<string, RepositoryAccess>;
@@ -53,17 +60,39 @@ function createSession(options: SourceOptions, isLast: () => boolean): Session {
   const agents = new Map<string, http.Agent>();
   const limiters = new Map<string, Limiter>();
   const secrets = new Set<string>();
+  const addSecret = (secret: string): void => {
+    // Shorter ones would black out half of every message.
+    if (secret.length >= 4) secrets.add(secret);
+  };
+  const certificates = new Map<string, Promise<HostCertificates | undefined>>();
+  const certificatesFor = async ({ host, protocol }: URL): Promise<HostCertificates | undefined> => {
+    if (protocol !== 'https:') return undefined;
+    let found = certificates.get(host);
+    if (!found) {
+      found = options.hostCertificates?.(host) ?? Promise.resolve(undefined);
+      certificates.set(host, found);
+    }
+    return found;
+  };
   return {
     options,
     access: new Map(),
-    agentFor(url) {
-      let agent = agents.get(url.protocol);
+    async agentFor(url, registry) {
+      const proxy = proxyFor(url, options.proxies);
+      const [own, other] =
+        url.protocol === 'https:'
+          ? await Promise.all([certificatesFor(url), registry && certificatesFor(registry)])
+          : [];
+      const key = [url.protocol, proxy?.href, own && url.host, other && registry?.host].join(' ');
+      let agent = agents.get(key);
       if (!agent) {
-        agent = createAgent(url.protocol, options);
-        agents.set(url.protocol, agent);
+        for (const secret of proxy ? proxySecrets(proxy) : []) addSecret(secret);
+        agent = createAgent(url, options, proxy, own, other);
+        agents.set(key, agent);
       }
       return agent;
     },
+    proxyFor: (url) => proxyFor(url, options.proxies),
     limiterFor(url) {
       let limiter = limiters.get(url.origin);
       if (!limiter) {
@@ -72,10 +101,7 @@ function createSession(options: SourceOptions, isLast: () => boolean): Session {
       }
       return limiter;
     },
-    addSecret(secret) {
-      // Shorter ones would black out half of every message.
-      if (secret.length >= 4) secrets.add(secret);
-    },
+    addSecret,
     redact(text) {
       let clean = text;
       for (const secret of secrets) clean = clean.replaceAll(secret, '[secret]');
@@ -88,7 +114,20 @@ function createSession(options: SourceOptions, isLast: () => boolean): Session {
   };
 }
 
-function createAgent(protocol: string, options: SourceOptions): http.Agent {
+/** What a proxy may quote of its own credentials. */
+function proxySecrets(proxy: URL): string[] {
+  const [username, password] = [decodeURIComponent(proxy.username), decodeURIComponent(proxy.password)];
+  if (password === '') return [];
+  return [password, proxy.password, Buffer.from(`${username}:${password}`).toString('base64')];
+}
+
+function createAgent(
+  { protocol, host }: URL,
+  options: SourceOptions,
+  proxy: URL | undefined,
+  own: HostCertificates | undefined,
+  other: HostCertificates | undefined,
+): http.Agent {
   // The number of connections is bounded by the limiters; an agent's own queue would count as a stall.
   const common = {
     keepAlive: true,
@@ -96,20 +135,55 @@ function createAgent(protocol: string, options: SourceOptions): http.Agent {
     highWaterMark: HIGH_WATER_MARK,
     // Any address that answers will do: the first one may be an IPv6 one that leads nowhere.
     autoSelectFamily: true,
+    // Node's agents speak to proxies themselves: CONNECT for https, and the proxy's credentials to the proxy alone. Which
+    // requests go there is decided here, as their NO_PROXY knows no CIDR.
+    // The time limit is for CONNECT; without it, connections to a silent proxy would stay when the request is given up.
+    ...(proxy
+      ? { timeout: options.timeoutMs, proxyEnv: { HTTP_PROXY: proxy.href, HTTPS_PROXY: proxy.href } }
+      : {}),
   };
   if (protocol === 'http:') return new http.Agent(common);
   return new https.Agent({
     ...common,
     minVersion: 'TLSv1.2',
     rejectUnauthorized: !options.insecureSkipTlsVerify,
-    secureContext: tls.createSecureContext({ ca: trustedRoots(options.caFile), minVersion: 'TLSv1.2' }),
+    secureContext: secureContext(host, options, own, other),
   });
 }
 
-/** @throws SealiftError `invalid-argument` where `caFile` holds no certificates */
-function trustedRoots(caFile: Uint8Array | undefined): string[] {
+/** @throws SealiftError `invalid-argument` where what is handed in holds no certificates or keys that can be used */
+function secureContext(
+  host: string,
+  options: SourceOptions,
+  own: HostCertificates | undefined,
+  other: HostCertificates | undefined,
+): tls.SecureContext {
+  const more = [...(own?.authorities ?? []), ...(other?.authorities ?? [])];
+  try {
+    return tls.createSecureContext({
+      minVersion: 'TLSv1.2',
+      ca: trustedRoots([...(options.caFile === undefined ? [] : [options.caFile]), ...more]),
+      ...(own?.client ? { cert: Buffer.from(own.client.certificate), key: Buffer.from(own.client.key) } : {}),
+    });
+  } catch (error) {
+    if (isSealiftError(error)) throw error;
+    // OpenSSL's words name what is wrong with the file, and quote nothing of it.
+    throw new SealiftError(
+      'invalid-argument',
+      `the client certificate and key for ${inert(host)} cannot be used: ${inert((error as Error).message)}`,
+      {
+        subject: inert(host),
+        want: 'a certificate and its key without a passphrase, both as PEM',
+        cause: error,
+      },
+    );
+  }
+}
+
+/** @throws SealiftError `invalid-argument` where one of `files` holds no certificates */
+function trustedRoots(files: readonly Uint8Array[]): string[] {
   const roots = new Set([...tls.getCACertificates('default'), ...tls.getCACertificates('system')]);
-  if (caFile !== undefined) for (const certificate of readCertificates(caFile)) roots.add(certificate);
+  for (const file of files) for (const certificate of readCertificates(file)) roots.add(certificate);
   return [...roots];
 }
 

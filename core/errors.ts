@@ -47,6 +47,11 @@ export const ERROR_CODES = {
   'manifest-invalid': ['malformed', 'an image manifest or index does not follow its specification'],
   'schema1-unsupported': ['malformed', 'Docker image manifest schema 1 is not carried'],
   'layout-invalid': ['malformed', 'a directory is not an OCI image layout'],
+  'archive-invalid': ['malformed', 'a file is not an archive of images that sealift reads'],
+  'list-invalid': [
+    'malformed',
+    'a list of images is neither lines nor YAML nor JSON, or larger than the limits',
+  ],
   'metadata-malformed': ['malformed', 'trust metadata does not follow the TUF profile'],
   'format-unsupported': ['malformed', 'a format version or a required feature this sealift does not know'],
   'state-damaged': ['malformed', 'a file of a gate, store, collection or journal is damaged'],

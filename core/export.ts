@@ -40,8 +40,9 @@ import { isImageConfig, isTarLayer } from './oci/media-types.ts';
 import type { HashAlgorithm } from './pool/pool.ts';
 import type { CollectionSummary, ExportResult, Weakening } from './results.ts';
 import { imageSummaries } from './summaries.ts';
+import { fullName } from './transport/bundle/names.ts';
 import { type CollectedImage, type Content, collectContent } from './transport/collect.ts';
-import { imageNameOf, referenceIn } from './transport/location.ts';
+import { givenName, imageNameOf, type NamedLocation, placeOf, referenceIn } from './transport/location.ts';
 import { openSource, type Source } from './transport/source.ts';
 import { type Collection, openCollection } from './trust/collection.ts';
 import type { Signer } from './trust/signer.ts';
@@ -71,6 +72,7 @@ export async function exportBundle(options: ExportOptions, context: Context): Pr
   const sources = new SourceSet(options, context);
   try {
     const { output } = options;
+    options = { ...options, images: await sources.named() };
     return output.kind === 'stream'
       ? await exportToStream(collection, sources, output.stream as Writable, options, context)
       : await exportToFile(collection, sources, output, options, context);
@@ -78,6 +80,15 @@ export async function exportBundle(options: ExportOptions, context: Context): Pr
     await sources.close();
     await lock.release();
   }
+}
+
+function unnamed(named: NamedLocation): unknown {
+  try {
+    imageNameOf(named);
+  } catch (error) {
+    return error;
+  }
+  return new SealiftError('internal', 'an image that has a name was taken for one without');
 }
 
 function refuseEmpty(options: ExportOptions): void {
@@ -92,22 +103,58 @@ function refuseEmpty(options: ExportOptions): void {
 class SourceSet {
   readonly #options: ExportOptions;
   readonly #context: Context;
-  readonly #open = new Map<number, Promise<Source>>();
+  /** By place, since an archive of many images is opened, and written out, once. */
+  readonly #open = new Map<string, Promise<Source>>();
+  #images: readonly NamedLocation[];
 
   constructor(options: ExportOptions, context: Context) {
     this.#options = options;
     this.#context = context;
+    this.#images = options.images;
+  }
+
+  /**
+   * What was asked for with a name for each image: where a location names none of its images, all that it has.
+   * @throws SealiftError `invalid-reference` where the location knows no name either
+   */
+  async named(): Promise<readonly NamedLocation[]> {
+    const images: NamedLocation[] = [];
+    for (const named of this.#options.images) {
+      if (givenName(named) !== undefined) {
+        images.push(named);
+        continue;
+      }
+      const { location, text } = named;
+      const source = await this.#at(location, text);
+      const wanted = referenceIn(location);
+      const digest = wanted === '' ? undefined : (await source.manifest(wanted)).digest;
+      let found = [];
+      for (const known of (await source.names?.()) ?? []) {
+        if (digest === undefined || (await source.manifest(known.reference)).digest === digest)
+          found.push(known);
+      }
+      // An image of several names that was asked for by one of them has that one.
+      const asked = found.filter(({ name }) => name === fullName(wanted));
+      if (asked.length > 0) found = asked;
+      if (found.length === 0 || location.kind === 'docker') throw unnamed(named);
+      for (const { name, reference } of found)
+        images.push({ name, location: { ...location, name: reference }, text: `${name}=${text}` });
+    }
+    this.#images = images;
+    return images;
   }
 
   get(image: number): Promise<Source> {
-    let source = this.#open.get(image);
-    if (!source) {
-      const named = this.#options.images[image];
-      if (!named)
-        throw new SealiftError('state-damaged', `the journal names image ${image}, which was not asked for`);
-      source = openSource(named.location, this.#options.source, this.#context);
-      this.#open.set(image, source);
-    }
+    const named = this.#images[image];
+    if (!named)
+      throw new SealiftError('state-damaged', `the journal names image ${image}, which was not asked for`);
+    return this.#at(named.location, `image ${image}`);
+  }
+
+  #at(location: NamedLocation['location'], otherwise: string): Promise<Source> {
+    const key = placeOf(location) ?? otherwise;
+    const source = this.#open.get(key) ?? openSource(location, this.#options.source, this.#context);
+    this.#open.set(key, source);
     return source;
   }
 
@@ -218,6 +265,7 @@ async function signContent(
       omitted: image.omitted,
       contentSize: image.contentSize,
       evidence: image.evidence,
+      ...(image.digestMadeHere ? { digestMadeHere: true as const } : {}),
     }))
     .sort((a, b) => compareText(a.name, b.name));
   const docker = dockerManifestOf(content, options.dockerArchive);

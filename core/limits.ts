@@ -23,6 +23,10 @@ export interface Limits {
   readonly blob: number;
   /** A registry's JSON answer that is no manifest: tokens, tags, referrers, errors. */
   readonly registryDocument: number;
+  /** An archive that is written out to a temporary directory. */
+  readonly spool: number;
+  /** A list of images to read: lines, YAML or JSON. */
+  readonly listFile: number;
   /** Delegated roles searched. */
   readonly delegatedRoles: number;
 }
@@ -42,5 +46,7 @@ export const DEFAULT_LIMITS: Limits = {
   graphDepth: 16,
   blob: 1024 ** 4,
   registryDocument: 8 * 1024 * 1024,
+  spool: 1024 ** 4,
+  listFile: 32 * 1024 * 1024,
   delegatedRoles: 1000,
 };

@@ -5,7 +5,7 @@ import { transferOptions } from '../options/common.ts';
 import { networkFrom } from '../options/network.ts';
 import { passphraseOptions } from '../options/passphrase.ts';
 import { outputFile } from '../options/paths.ts';
-import { readCaFile, sourceOptions } from '../options/source.ts';
+import { archiveOptions, readCaFile, sourceOptions, temporaryDirectory } from '../options/source.ts';
 import { parseDuration, parseMoment } from '../options/values.ts';
 import { exportText } from '../output/report.ts';
 import { passphraseMissing } from './init.ts';
@@ -16,7 +16,7 @@ export const exportCommand: Command = {
   words: ['export'],
   summary: 'write images and their evidence into one signed file',
   about:
-    'IMAGE is a name (alpine:3.20), docker://REFERENCE or oci:DIRECTORY[:NAME]; NAME=LOCATION gives it another full name. An export that was interrupted goes on when the same command is run again.',
+    'IMAGE is a name (alpine:3.20) or a place: docker://REFERENCE, oci:DIRECTORY, oci-archive:FILE, docker-archive:FILE, bundle:FILE or store:DIRECTORY, the last five with :NAME behind to choose one image. NAME=LOCATION gives an image another full name. An export that was interrupted goes on when the same command is run again.',
   positionals: [{ name: 'IMAGE', describe: '[NAME=]LOCATION', required: true, many: true }],
   options: {
     output: {
@@ -53,12 +53,14 @@ export const exportCommand: Command = {
       describe: 'sequential or positional (default: what the output allows)',
     },
     ...sourceOptions,
+    ...archiveOptions,
     ...transferOptions,
     ...passphraseOptions,
   },
   examples: [
     'sealift export alpine:3.20 -o images.tar',
     'sealift export --platform linux/amd64 nginx:1.29 quay.io/prometheus/prometheus:v3.0.0 -o images.tar',
+    'sealift export docker-archive:saved.tar.gz bundle:last-month.tar:quay.io/acme/app:1 -o images.tar',
     'sealift export docker.io/acme/app:1.0=oci:./build/app -o - | ssh carrier "cat > app.tar"',
   ],
   run: async (runtime) => {
@@ -131,6 +133,8 @@ export const exportCommand: Command = {
           retryTimes,
           concurrencyPerHost: concurrency,
           timeoutMs: 60_000,
+          temporary: temporaryDirectory(args, runtime.env, runtime.cwd),
+          environment: runtime.env,
         },
         passphrase: async (purpose) => {
           const answer = await passphrase(purpose);

@@ -1,6 +1,8 @@
 import { readFileSync, statSync } from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
 import { inert, SealiftError } from '../../core/errors.ts';
-import type { OptionGroup } from '../args.ts';
+import type { Args, OptionGroup } from '../args.ts';
 
 /** Options of commands that read from registries. */
 export const sourceOptions = {
@@ -22,6 +24,25 @@ export const sourceOptions = {
     describe: 'how often a failed request is tried again (default 5)',
   },
 } as const satisfies OptionGroup;
+
+/** Options of commands that may have to write an archive out before they can read it. */
+export const archiveOptions = {
+  tmpdir: {
+    kind: 'text',
+    value: 'DIR',
+    describe: 'where compressed archives are written out while they are read (default: TMPDIR or /tmp)',
+  },
+} as const satisfies OptionGroup;
+
+/** The directory for archives: option before environment before default. */
+export function temporaryDirectory(
+  args: Args,
+  env: Readonly<Record<string, string | undefined>>,
+  cwd: string,
+): string {
+  const set = env['TMPDIR'];
+  return path.resolve(cwd, args.text('tmpdir') ?? (set === undefined || set === '' ? os.tmpdir() : set));
+}
 
 const MOST_CA_BYTES = 4 * 1024 * 1024;
 

@@ -139,7 +139,11 @@ function imageLines(image: ImageSummary, style: Style, indent: string): readonly
     `${platformsOf(image)}, ${formatSize(image.size)}`,
     ...evidenceLines(image),
     ...(omitted === undefined ? [] : [omitted]),
-    ...(image.digestMadeHere ? ['the source did not know this digest; it was made here'] : []),
+    ...(image.digestMadeHere
+      ? [
+          'digest made here: the source knew none, so signatures of the image in a registry cannot apply to it',
+        ]
+      : []),
   ].map((line) => indent + line);
 }
 

@@ -13,7 +13,7 @@ import { inert, SealiftError } from '../errors.ts';
 import { asObject, asString, parseJson } from '../json/strict.ts';
 import type { Limits } from '../limits.ts';
 import type { Descriptor } from './descriptor.ts';
-import { assertDigest, blobPath, type Digest, digestAlgorithm, isDigest } from './digest.ts';
+import { assertDigest, blobPath, type Digest, isDigest } from './digest.ts';
 import { type ParsedManifest, parseManifest } from './manifest.ts';
 import { OCI_INDEX } from './media-types.ts';
 import { imageName, parseReference } from './reference.ts';
@@ -40,8 +40,23 @@ export interface LayoutImage {
 
 export interface OpenedBlob {
   readonly handle: FileHandle;
-  /** Bytes the file has, not the size that was announced. */
+  /** Where in the file the content begins. */
+  readonly offset: number;
+  /** Bytes that are there, not the size that was announced. */
   readonly size: number;
+  /** Gives the blob up; the file may be one that others go on reading. */
+  close(): Promise<void>;
+}
+
+/** The files of a layout, wherever they lie. */
+export interface LayoutFiles {
+  /** For messages. */
+  readonly place: string;
+  /**
+   * Opens a regular file; undefined where there is none. `member` is a constant or comes from blobPath.
+   * @throws SealiftError `layout-invalid` where it is a link or no regular file
+   */
+  open(member: string): Promise<OpenedBlob | undefined>;
 }
 
 export interface Layout {
@@ -56,7 +71,10 @@ export interface Layout {
    * @throws SealiftError `name-not-found`; `name-conflict` where entries with different digests fit
    */
   find(name?: string): LayoutImage;
-  /** Where a blob lies. To read it use openBlob, which follows no links. @throws SealiftError `invalid-digest` */
+  /**
+   * Where a blob of a directory lies. To read it use openBlob, which follows no links.
+   * @throws SealiftError `invalid-digest`
+   */
   blobFile(digest: Digest): string;
   /**
    * Opens a blob; the caller closes it and checks what it reads.
@@ -83,8 +101,25 @@ export interface Layout {
  * for its index
  */
 export async function openLayout(directory: string, limits: Limits): Promise<Layout> {
-  await checkLayoutFile(directory, limits);
-  const bytes = await readMember(directory, INDEX_FILE, limits.bundleFile);
+  return readLayout(
+    {
+      place: directory,
+      async open(member) {
+        const parts = member.split('/');
+        for (let depth = 1; depth < parts.length; depth += 1)
+          await refuseLink(directory, parts.slice(0, depth).join('/'));
+        return openMember(directory, member);
+      },
+    },
+    limits,
+  );
+}
+
+/** The image layout in `files`. @throws SealiftError as openLayout() */
+export async function readLayout(files: LayoutFiles, limits: Limits): Promise<Layout> {
+  const directory = files.place;
+  await checkLayoutFile(files, limits);
+  const bytes = await readMember(files, INDEX_FILE, limits.bundleFile);
   const index = parseManifest(bytes, {
     mediaType: OCI_INDEX,
     limits: { manifest: limits.bundleFile, jsonDepth: limits.jsonDepth },
@@ -92,10 +127,7 @@ export async function openLayout(directory: string, limits: Limits): Promise<Lay
   const images = index.manifests.map(toLayoutImage);
 
   const openBlob = async (digest: Digest): Promise<OpenedBlob> => {
-    const member = blobPath(digest);
-    await refuseLink(directory, 'blobs');
-    await refuseLink(directory, `blobs/${digestAlgorithm(digest)}`);
-    const opened = await openMember(directory, member);
+    const opened = await files.open(blobPath(digest));
     if (opened === undefined) {
       throw new SealiftError('blob-missing', `the layout has no blob ${digest}`, { subject: digest });
     }
@@ -107,13 +139,13 @@ export async function openLayout(directory: string, limits: Limits): Promise<Lay
     const opened = await openBlob(digest);
     try {
       if (opened.size !== size) throw sizeMismatch(digest, opened.size, size);
-      const content = await readAtMost(opened.handle, size);
+      const content = await readAtMost(opened, size);
       if (content === undefined || content.length !== size)
         throw sizeMismatch(digest, content?.length ?? size + 1, size);
       assertDigest(content, digest);
       return content;
     } finally {
-      await opened.handle.close();
+      await opened.close();
     }
   };
 
@@ -154,8 +186,8 @@ function invalidLayout(directory: string, message: string, cause?: unknown): Sea
   return new SealiftError('layout-invalid', message, { subject: inert(directory), cause });
 }
 
-async function checkLayoutFile(directory: string, limits: Limits): Promise<void> {
-  const bytes = await readMember(directory, LAYOUT_FILE, LAYOUT_FILE_MAX);
+async function checkLayoutFile(files: LayoutFiles, limits: Limits): Promise<void> {
+  const bytes = await readMember(files, LAYOUT_FILE, LAYOUT_FILE_MAX);
   const value = parseJson(bytes, {
     what: LAYOUT_FILE,
     maxBytes: LAYOUT_FILE_MAX,
@@ -168,18 +200,18 @@ async function checkLayoutFile(directory: string, limits: Limits): Promise<void>
   );
   if (version !== LAYOUT_VERSION) {
     throw invalidLayout(
-      directory,
+      files.place,
       `layout has another version: got "${inert(version, 40)}", want ${LAYOUT_VERSION}`,
     );
   }
 }
 
 /** Reads a file of the layout. `member` is a constant or comes from blobPath. */
-async function readMember(directory: string, member: string, maxBytes: number): Promise<Buffer> {
-  const opened = await openMember(directory, member);
-  if (opened === undefined) throw invalidLayout(directory, `not an image layout: got no ${member}`);
+async function readMember(files: LayoutFiles, member: string, maxBytes: number): Promise<Buffer> {
+  const opened = await files.open(member);
+  if (opened === undefined) throw invalidLayout(files.place, `not an image layout: got no ${member}`);
   try {
-    const bytes = opened.size > maxBytes ? undefined : await readAtMost(opened.handle, maxBytes);
+    const bytes = opened.size > maxBytes ? undefined : await readAtMost(opened, maxBytes);
     if (bytes === undefined) {
       throw new SealiftError('json-too-large', `${member} is too large: want at most ${maxBytes} bytes`, {
         subject: member,
@@ -189,7 +221,7 @@ async function readMember(directory: string, member: string, maxBytes: number): 
     }
     return bytes;
   } finally {
-    await opened.handle.close();
+    await opened.close();
   }
 }
 
@@ -210,7 +242,7 @@ async function openMember(directory: string, member: string): Promise<OpenedBlob
   try {
     const stat = await handle.stat();
     if (!stat.isFile()) throw invalidLayout(directory, `${member} is not a regular file`);
-    return { handle, size: stat.size };
+    return { handle, offset: 0, size: stat.size, close: () => handle.close() };
   } catch (error) {
     await handle.close();
     throw error;
@@ -231,22 +263,22 @@ function linkInside(directory: string, member: string): SealiftError {
   return invalidLayout(directory, `${member} is a symbolic link, want the file or directory itself`);
 }
 
-/** The rest of the file; undefined where it is longer than `maxBytes`, however large it said it was. */
-async function readAtMost(handle: FileHandle, maxBytes: number): Promise<Buffer | undefined> {
-  const { size } = await handle.stat();
-  let buffer = Buffer.allocUnsafe(Math.min(size, maxBytes) + 1);
+/** The whole content; undefined where it is longer than `maxBytes`, however large it said it was. */
+async function readAtMost(
+  { handle, offset, size }: OpenedBlob,
+  maxBytes: number,
+): Promise<Buffer | undefined> {
+  if (size > maxBytes) return undefined;
+  // One byte more than announced shows a file that has grown; in an archive the size is the header's.
+  const most = offset === 0 ? size + 1 : size;
+  const buffer = Buffer.allocUnsafe(most);
   let length = 0;
-  for (;;) {
-    const { bytesRead } = await handle.read(buffer, length, buffer.length - length, null);
-    if (bytesRead === 0) return buffer.subarray(0, length);
+  while (length < most) {
+    const { bytesRead } = await handle.read(buffer, length, most - length, offset + length);
+    if (bytesRead === 0) break;
     length += bytesRead;
-    if (length > maxBytes) return undefined;
-    if (length === buffer.length) {
-      const larger = Buffer.allocUnsafe(Math.min(buffer.length * 2, maxBytes + 1));
-      buffer.copy(larger, 0, 0, length);
-      buffer = larger;
-    }
   }
+  return length > size ? undefined : buffer.subarray(0, length);
 }
 
 function toLayoutImage(descriptor: Descriptor): LayoutImage {

@@ -59,6 +59,8 @@ export interface CollectedImage {
   readonly contentSize: number;
   /** Digests of evidence manifests, ascending. */
   readonly evidence: readonly Digest[];
+  /** The digest is that of no registry: what signs the registry's image cannot apply. */
+  readonly digestMadeHere: boolean;
 }
 
 export interface Content {
@@ -174,6 +176,7 @@ class ImageCollector {
         omitted: [...this.#omitted.values()].sort((a, b) => (a.digest < b.digest ? -1 : 1)),
         contentSize: [...this.#own.values()].reduce((sum, size) => sum + size, 0),
         evidence: [...this.#evidence].sort(),
+        digestMadeHere: answer.digestMadeHere === true,
       };
       this.#context.emit({
         type: 'image',
@@ -269,6 +272,10 @@ class ImageCollector {
 
   /** Children to carry under --platform; an attestation goes with the image it is about. */
   #choose(children: readonly Descriptor[]): Descriptor[] {
+    const { source } = this.#request;
+    const left = children.filter((child) => source.omits?.(child.digest));
+    for (const child of left) this.#omit(child);
+    if (left.length > 0) return this.#choose(children.filter((child) => !left.includes(child)));
     if (this.#wanted.length === 0) return [...children];
     const images = new Set<string>();
     for (const child of children) {
@@ -283,13 +290,15 @@ class ImageCollector {
         ? images.has(child.annotations?.[ATTESTATION_SUBJECT] ?? '')
         : images.has(child.digest);
       if (carried) chosen.push(child);
-      else if (!images.has(child.digest)) {
-        const platform =
-          child.platform && !isUnknown(child.platform) ? { platform: formatPlatform(child.platform) } : {};
-        this.#omitted.set(child.digest, { digest: child.digest, ...platform, reason: 'platform' });
-      }
+      else if (!images.has(child.digest)) this.#omit(child);
     }
     return chosen;
+  }
+
+  #omit(child: Descriptor): void {
+    const platform =
+      child.platform && !isUnknown(child.platform) ? { platform: formatPlatform(child.platform) } : {};
+    this.#omitted.set(child.digest, { digest: child.digest, ...platform, reason: 'platform' });
   }
 
   /** Each platform asked for by name must be there, or the operator finds out in the sealed room. */

@@ -10,7 +10,15 @@ export type Location =
   /** A registry: `docker://REFERENCE`, or a bare name. */
   | { readonly kind: 'docker'; readonly reference: Reference }
   /** An OCI image layout: `oci:DIR[:NAME]`. */
-  | { readonly kind: 'oci'; readonly directory: string; readonly name?: string | undefined };
+  | { readonly kind: 'oci'; readonly directory: string; readonly name?: string | undefined }
+  /** A tar of such a layout, compressed or not: `oci-archive:FILE[:NAME]`. */
+  | { readonly kind: 'oci-archive'; readonly file: string; readonly name?: string | undefined }
+  /** What docker save and podman save write: `docker-archive:FILE[:NAME]`, or `:@N` for the image of that number. */
+  | { readonly kind: 'docker-archive'; readonly file: string; readonly name?: string | undefined }
+  /** A sealift bundle: `bundle:FILE[:NAME]`. */
+  | { readonly kind: 'bundle'; readonly file: string; readonly name?: string | undefined }
+  /** A sealift store: `store:DIR[:NAME]`. */
+  | { readonly kind: 'store'; readonly directory: string; readonly name?: string | undefined };
 
 export interface NamedLocation {
   /** Normalised full image name, where one was given before `=`. */
@@ -20,17 +28,26 @@ export interface NamedLocation {
   readonly text: string;
 }
 
-const KNOWN_KINDS = ['docker://REFERENCE', 'oci:DIRECTORY[:NAME]', 'NAME (an image in a registry)'] as const;
+const KNOWN_KINDS = [
+  'docker://REFERENCE',
+  'oci:DIRECTORY[:NAME]',
+  'oci-archive:FILE[:NAME]',
+  'docker-archive:FILE[:NAME]',
+  'bundle:FILE[:NAME]',
+  'store:DIRECTORY[:NAME]',
+  'NAME (an image in a registry)',
+] as const;
+
+/** Kinds that name a place on disk and, behind a colon, an image in it. */
+const FILE_KINDS = ['oci-archive', 'docker-archive', 'bundle'] as const;
+const DIRECTORY_KINDS = ['oci', 'store'] as const;
+const PREFIX = /^(?:[a-z][a-z0-9+.-]*:\/\/|(?:oci|oci-archive|docker-archive|bundle|store):)/i;
 
 /** Kinds the design knows and this version does not read yet, so that they get their own words. */
 const FUTURE_KINDS = new Set([
-  'oci-archive',
-  'docker-archive',
   'docker-daemon',
   'containers-storage',
   'containerd',
-  'bundle',
-  'store',
   'static',
   's3',
   'file',
@@ -41,28 +58,31 @@ function isDirectoryOnDisk(file: string): boolean {
   return statSync(file, { throwIfNoEntry: false })?.isDirectory() ?? false;
 }
 
+function isFileOnDisk(file: string): boolean {
+  return statSync(file, { throwIfNoEntry: false })?.isFile() ?? false;
+}
+
 /**
  * Parses `[NAME=]LOCATION`.
  * @param isDirectory tells where the directory ends and the name begins in `oci:DIR:NAME`
+ * @param isFile the same for `oci-archive:FILE:NAME`
  * @throws SealiftError `unknown-location`, naming the kinds sealift knows; `invalid-reference`
  */
 export function parseLocation(
   text: string,
   isDirectory: (file: string) => boolean = isDirectoryOnDisk,
+  isFile: (file: string) => boolean = isFileOnDisk,
 ): NamedLocation {
   const split = splitName(text);
-  if (split.name === undefined) return { location: parseBare(split.rest, isDirectory), text };
-  return {
-    name: imageName(parseReference(split.name)),
-    location: parseBare(split.rest, isDirectory),
-    text,
-  };
+  const location = parseBare(split.rest, isDirectory, isFile);
+  if (split.name === undefined) return { location, text };
+  return { name: imageName(parseReference(split.name)), location, text };
 }
 
 /** No image reference holds `=`, so the first one ends the name; behind a prefix it belongs to a path. */
 function splitName(text: string): { readonly name?: string; readonly rest: string } {
   const equals = text.indexOf('=');
-  if (equals < 0 || /^(?:[a-z][a-z0-9+.-]*:\/\/|oci:)/i.test(text.slice(0, equals))) return { rest: text };
+  if (equals < 0 || PREFIX.test(text.slice(0, equals))) return { rest: text };
   return { name: text.slice(0, equals), rest: text.slice(equals + 1) };
 }
 
@@ -76,35 +96,46 @@ function isReference(text: string): boolean {
   }
 }
 
-function parseBare(text: string, isDirectory: (file: string) => boolean): Location {
+function parseBare(
+  text: string,
+  isDirectory: (file: string) => boolean,
+  isFile: (file: string) => boolean,
+): Location {
   if (text.startsWith('docker://')) {
     return { kind: 'docker', reference: parseReference(text.slice('docker://'.length)) };
   }
-  // Always a layout: there is no image of that name that could not be written docker://oci:TAG.
-  if (text.startsWith('oci:')) return parseLayout(text, isDirectory);
   const prefix = text.slice(0, Math.max(text.indexOf(':'), 0));
   const isUrl = /^[a-z][a-z0-9+.-]*:\/\//i.test(text);
   if (isUrl || FUTURE_KINDS.has(prefix)) throw unknownLocation(text);
+  // Always a place: there is no image of such a name that could not be written docker://oci:TAG.
+  for (const kind of DIRECTORY_KINDS) {
+    if (kind !== prefix) continue;
+    const { path: directory, name } = splitPath(text, prefix, isDirectory);
+    return { kind, directory, ...(name === undefined ? {} : { name }) };
+  }
+  for (const kind of FILE_KINDS) {
+    if (kind !== prefix) continue;
+    const { path: file, name } = splitPath(text, prefix, isFile);
+    return { kind, file, ...(name === undefined ? {} : { name }) };
+  }
   if (text === '' || /^[./~]/.test(text)) throw unknownLocation(text);
   return { kind: 'docker', reference: parseReference(text) };
 }
 
-function parseLayout(text: string, isDirectory: (file: string) => boolean): Location {
-  const rest = text.slice('oci:'.length);
+/** `PATH[:NAME]`. Paths may hold colons and so do names; the longest path that exists is meant. */
+function splitPath(
+  text: string,
+  prefix: string,
+  exists: (file: string) => boolean,
+): { readonly path: string; readonly name?: string } {
+  const rest = text.slice(prefix.length + 1);
   if (rest === '' || rest.startsWith(':') || rest.includes('\0')) throw unknownLocation(text);
-  // Directories may hold colons and so do names; the longest one that exists is meant.
   for (let end = rest.length; end > 0; end = rest.lastIndexOf(':', end - 1)) {
-    const directory = rest.slice(0, end);
-    if (isDirectory(directory)) {
-      return end === rest.length
-        ? { kind: 'oci', directory }
-        : { kind: 'oci', directory, name: rest.slice(end + 1) };
-    }
+    const path = rest.slice(0, end);
+    if (exists(path)) return end === rest.length ? { path } : { path, name: rest.slice(end + 1) };
   }
   const colon = rest.indexOf(':');
-  return colon < 0
-    ? { kind: 'oci', directory: rest }
-    : { kind: 'oci', directory: rest.slice(0, colon), name: rest.slice(colon + 1) };
+  return colon < 0 ? { path: rest } : { path: rest.slice(0, colon), name: rest.slice(colon + 1) };
 }
 
 function unknownLocation(text: string): SealiftError {
@@ -114,9 +145,19 @@ function unknownLocation(text: string): SealiftError {
     {
       subject: inert(text),
       want: KNOWN_KINDS.join(', '),
-      hint: 'write [NAME=]docker://REFERENCE or [NAME=]oci:DIRECTORY[:NAME]; a bare name is an image in a registry; an image that is called like a kind is written docker://NAME',
+      hint: 'a bare name is an image in a registry; an image that is called like a kind is written docker://NAME; NAME=LOCATION gives an image its name',
     },
   );
+}
+
+/** The full name the image has in the bundle, as far as it can be told without looking into the location. */
+export function givenName(named: NamedLocation): string | undefined {
+  if (named.name !== undefined) return named.name;
+  const { location } = named;
+  if (location.kind === 'docker') return imageName(location.reference);
+  if (location.name !== undefined && looksFull(location.name))
+    return imageName(parseReference(location.name));
+  return undefined;
 }
 
 /**
@@ -124,14 +165,11 @@ function unknownLocation(text: string): SealiftError {
  * @throws SealiftError `invalid-reference` where neither a name was given nor the location holds a full one
  */
 export function imageNameOf(named: NamedLocation): string {
-  if (named.name !== undefined) return named.name;
-  const { location } = named;
-  if (location.kind === 'docker') return imageName(location.reference);
-  if (location.name !== undefined && looksFull(location.name))
-    return imageName(parseReference(location.name));
+  const name = givenName(named);
+  if (name !== undefined) return name;
   throw new SealiftError(
     'invalid-reference',
-    `a layout does not say what its image is called, got ${inert(named.text)}`,
+    `the location does not say what its image is called, got ${inert(named.text)}`,
     {
       subject: inert(named.text),
       want: 'NAME=LOCATION',
@@ -150,8 +188,21 @@ function looksFull(name: string): boolean {
   );
 }
 
-/** What to ask `Source.manifest()` for: digest or tag; in a layout the name, or empty for its only image. */
+/** What to ask `Source.manifest()` for: digest or tag; elsewhere the name, or empty for the only image. */
 export function referenceIn(location: Location): string {
-  if (location.kind === 'oci') return location.name ?? '';
-  return location.reference.digest ?? location.reference.tag ?? 'latest';
+  if (location.kind === 'docker') return location.reference.digest ?? location.reference.tag ?? 'latest';
+  return location.name ?? '';
+}
+
+/** What locations have in common that one source can serve; undefined for registries, which share connections anyway. */
+export function placeOf(location: Location): string | undefined {
+  switch (location.kind) {
+    case 'docker':
+      return undefined;
+    case 'oci':
+    case 'store':
+      return `${location.kind}:${location.directory}`;
+    default:
+      return `${location.kind}:${location.file}`;
+  }
 }

@@ -1,16 +1,16 @@
-/** An OCI image layout on disk as a source. */
-import type { FileHandle } from 'node:fs/promises';
+/** An OCI image layout, on disk or in an archive, as a source. */
 import type { Context } from '../../context.ts';
 import { inert, isSealiftError, SealiftError } from '../../errors.ts';
 import type { Descriptor } from '../../oci/descriptor.ts';
 import { type Digest, digestAlgorithm, digestHex, isDigest } from '../../oci/digest.ts';
-import { type Layout, openLayout } from '../../oci/layout.ts';
+import { type Layout, openLayout, readLayout } from '../../oci/layout.ts';
 import type { ParsedManifest } from '../../oci/manifest.ts';
 import { isIndexType, isManifestType } from '../../oci/media-types.ts';
+import { openArchiveFile } from '../archive/spool.ts';
+import { indexTar, type TarIndex } from '../archive/tar-index.ts';
+import { readContent } from '../content.ts';
 import type { Location } from '../location.ts';
-import type { Referrers, Source, SourceManifest } from '../source.ts';
-
-const CHUNK = 1024 * 1024;
+import type { Referrers, Source, SourceManifest, SourceOptions } from '../source.ts';
 
 /**
  * An OCI image layout on disk. `manifest('')` is its only image.
@@ -21,17 +21,51 @@ export async function openLayoutSource(
   context: Context,
 ): Promise<Source> {
   const layout = await openLayout(location.directory, context.limits);
+  return layoutSource(layout, `oci:${location.directory}`, async () => {}, context);
+}
+
+/**
+ * A tar archive of an OCI image layout; compressed ones are written out first.
+ * @throws SealiftError `archive-invalid`, `layout-invalid`, `source-not-found`, `destination-full`
+ */
+export async function openLayoutArchive(
+  location: Extract<Location, { kind: 'oci-archive' }>,
+  options: SourceOptions,
+  context: Context,
+): Promise<Source> {
+  const archive = await openArchiveFile(location.file, options.temporary, context);
+  try {
+    return await archivedLayout(await indexTar(archive, context), `oci-archive:${location.file}`, context);
+  } catch (error) {
+    await archive.close();
+    throw error;
+  }
+}
+
+/** The layout in an archive; closing the source closes the archive. */
+export async function archivedLayout(tar: TarIndex, place: string, context: Context): Promise<Source> {
+  const layout = await readLayout({ place, open: async (member) => tar.open(member) }, context.limits);
+  return layoutSource(layout, place, () => tar.archive.close(), context);
+}
+
+function layoutSource(layout: Layout, place: string, close: () => Promise<void>, context: Context): Source {
   let scanned: Promise<Scan> | undefined;
   return {
-    location: inert(`oci:${location.directory}`),
+    location: inert(place),
     manifest: (reference) => readManifest(layout, reference, context),
-    blob: async (blob) => readBlob(layout, blob, context.signal),
+    blob: async (blob) => readContent(() => layout.openBlob(blob.digest), blob, context.signal),
     async referrers(subject): Promise<Referrers> {
       scanned ??= scan(layout, context);
       const descriptors = (await scanned).bySubject.get(subject) ?? new Map<Digest, Descriptor>();
       return { descriptors: [...descriptors.values()], via: 'layout' };
     },
-    close: async () => {},
+    names: async () =>
+      layout
+        .images()
+        .flatMap(({ name, descriptor }) =>
+          name === undefined ? [] : [{ name, reference: name, digest: descriptor.digest }],
+        ),
+    close,
   };
 }
 
@@ -50,39 +84,9 @@ async function readManifest(layout: Layout, reference: string, context: Context)
 
 /** Of a manifest whose descriptor is not at hand; its digest is checked all the same. */
 async function sizeOf(layout: Layout, digest: Digest): Promise<number> {
-  const { handle, size } = await layout.openBlob(digest);
-  await handle.close();
-  return size;
-}
-
-async function* readBlob(
-  layout: Layout,
-  blob: { readonly digest: Digest; readonly size: number },
-  signal: AbortSignal,
-): AsyncGenerator<Uint8Array, void, undefined> {
-  const { digest, size } = blob;
   const opened = await layout.openBlob(digest);
-  const handle: FileHandle = opened.handle;
-  const mismatch = (got: number) =>
-    new SealiftError('size-mismatch', `blob has another size: got ${got} bytes, want ${size}`, {
-      subject: digest,
-      got,
-      want: size,
-    });
-  try {
-    if (opened.size !== size) throw mismatch(opened.size);
-    for (let position = 0; position < size; ) {
-      signal.throwIfAborted();
-      const buffer = Buffer.allocUnsafeSlow(Math.min(CHUNK, size - position));
-      const { bytesRead } = await handle.read(buffer, 0, buffer.length, position);
-      // The file shrank while it was read.
-      if (bytesRead === 0) throw mismatch(position);
-      position += bytesRead;
-      yield buffer.subarray(0, bytesRead);
-    }
-  } finally {
-    await handle.close();
-  }
+  await opened.close();
+  return opened.size;
 }
 
 interface Scan {

@@ -74,17 +74,36 @@ describe('layouts', () => {
   });
 });
 
+describe('archives, bundles and stores', () => {
+  const inFiles = (text: string, ...files: string[]) =>
+    parseLocation(
+      text,
+      () => false,
+      (file) => files.includes(file),
+    ).location;
+  it.each([
+    ['oci-archive:x.tar', [], { kind: 'oci-archive', file: 'x.tar' }],
+    ['oci-archive:x.tar:a/b:1', [], { kind: 'oci-archive', file: 'x.tar', name: 'a/b:1' }],
+    ['docker-archive:a:b.tar:c', ['a:b.tar'], { kind: 'docker-archive', file: 'a:b.tar', name: 'c' }],
+    ['docker-archive:x.tar:@1', ['x.tar'], { kind: 'docker-archive', file: 'x.tar', name: '@1' }],
+    ['bundle:x=1.tar', [], { kind: 'bundle', file: 'x=1.tar' }],
+    ['store:/srv/store:alpine:3', [], { kind: 'store', directory: '/srv/store', name: 'alpine:3' }],
+  ] as const)('%s with %j', (text, files, want) => {
+    expect(inFiles(text, ...files)).toEqual(want);
+  });
+});
+
 describe('what sealift does not read', () => {
   it.each([
     '',
     'oci:',
     'oci::x',
-    'oci-archive:x.tar',
-    'docker-archive:x.tar',
+    'oci-archive:',
+    'docker-archive::x',
     'docker-daemon:alpine:3.20',
     'containers-storage:alpine',
     'containerd:alpine',
-    'bundle:x.sealift',
+    'bundle:',
     'store:',
     'static:x',
     's3://bucket/x',

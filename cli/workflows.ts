@@ -69,10 +69,8 @@ export const coreWorkflows: Workflows = {
   },
   limits: async () => (await import('../core/limits.ts')).DEFAULT_LIMITS,
   parseLocation: async (text) => {
-    const { imageNameOf, parseLocation } = await import('../core/transport/location.ts');
-    const location = parseLocation(text);
-    imageNameOf(location);
-    return location;
+    const { parseLocation } = await import('../core/transport/location.ts');
+    return parseLocation(text);
   },
   parsePlatform: async (text) => {
     const { formatPlatform, parsePlatform } = await import('../core/oci/descriptor.ts');

@@ -6,6 +6,7 @@ import type { Context } from '../core/context.ts';
 import type { InspectOptions } from '../core/inspect.ts';
 import type { Limits } from '../core/limits.ts';
 import type { WorkerPool } from '../core/pool/pool.ts';
+import type { ClientConfig, ClientConfigOptions } from '../core/publish/client-config.ts';
 import type { RegistryOptions } from '../core/publish/registry.ts';
 import type {
   CollectionSummary,
@@ -18,12 +19,14 @@ import type {
   VerifyResult,
 } from '../core/results.ts';
 import type { StoreListing } from '../core/store/store.ts';
+import type { SyncResult } from '../core/sync.ts';
 import type { NamedLocation } from '../core/transport/location.ts';
 import type { SourceOptions } from '../core/transport/source.ts';
 import type { CreateCollectionOptions } from '../core/trust/collection.ts';
 import type { PinOptions, RootSummary } from '../core/trust-admin.ts';
 import type { ExportOptions, ImportOptions, VerifyOptions } from '../core/workflow-options.ts';
 import type { CredentialSettings } from './options/credentials.ts';
+import type { SyncRequest } from './options/destination.ts';
 
 export interface ServeRequest {
   readonly store: string;
@@ -59,6 +62,8 @@ export interface Workflows {
   listStore(store: string): Promise<StoreListing>;
   collectGarbage(store: string, options: { dryRun: boolean; pid: number }): Promise<GarbageResult>;
   serve(request: ServeRequest): Promise<RunningServer>;
+  sync(request: SyncRequest, context: Context): Promise<SyncResult>;
+  clientConfig(options: ClientConfigOptions): Promise<ClientConfig>;
 }
 
 /** The library itself. */
@@ -120,4 +125,6 @@ export const coreWorkflows: Workflows = {
     });
     return { url: server.url, images: images.length, closed: stopped.then(() => server.close()) };
   },
+  sync: async (request, context) => (await import('./options/destination.ts')).runSync(request, context),
+  clientConfig: async (options) => (await import('../core/publish/client-config.ts')).clientConfig(options),
 };

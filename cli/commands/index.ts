@@ -1,4 +1,5 @@
 import type { Command } from '../command.ts';
+import { clientConfigCommand } from './client-config.ts';
 import { completionCommand } from './completion.ts';
 import { exportCommand } from './export.ts';
 import { gcCommand } from './gc.ts';
@@ -7,6 +8,7 @@ import { initCommand } from './init.ts';
 import { inspectCommand } from './inspect.ts';
 import { lsCommand } from './ls.ts';
 import { serveCommand } from './serve.ts';
+import { syncCommand } from './sync.ts';
 import { trustPinCommand, trustRootCommand, trustStatusCommand } from './trust.ts';
 import { verifyCommand } from './verify.ts';
 import { versionCommand } from './version.ts';
@@ -21,6 +23,8 @@ export const COMMANDS: readonly Command[] = [
   lsCommand,
   gcCommand,
   serveCommand,
+  syncCommand,
+  clientConfigCommand,
   trustPinCommand,
   trustStatusCommand,
   trustRootCommand,

@@ -2,6 +2,7 @@
 import type { Limits } from '../limits.ts';
 import type { Digest } from '../oci/digest.ts';
 import { artifactTypeOf } from '../oci/manifest.ts';
+import { OCI_INDEX } from '../oci/media-types.ts';
 import { parseImageName, repositoryName } from '../oci/reference.ts';
 import { type GraphNode, walkGraph } from '../store/graph.ts';
 import type { ImageRecord, Store } from '../store/store.ts';
@@ -21,6 +22,11 @@ export interface Referrer {
   readonly size: number;
   readonly artifactType?: string | undefined;
   readonly annotations?: { readonly [key: string]: string } | undefined;
+}
+
+/** The answer of the referrers API, and what the fallback tag names. */
+export function referrersIndex(manifests: readonly Referrer[]): string {
+  return JSON.stringify({ schemaVersion: 2, mediaType: OCI_INDEX, manifests });
 }
 
 export interface RepositoryContent {

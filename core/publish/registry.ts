@@ -14,7 +14,7 @@ import { OCI_INDEX } from '../oci/media-types.ts';
 import { isTag, parseReference, repositoryName } from '../oci/reference.ts';
 import type { Store } from '../store/store.ts';
 import { parseRange } from './range.ts';
-import { type RegistryView, type Repository, readRegistryView } from './registry-view.ts';
+import { type RegistryView, type Repository, readRegistryView, referrersIndex } from './registry-view.ts';
 
 export interface RequestLogEntry {
   readonly method: string;
@@ -125,7 +125,7 @@ export function createRegistryHandler(store: Store, options: RegistryOptions = {
     if (digest === undefined) {
       const match = FALLBACK_TAG.exec(reference);
       const list = match && referrers.get(`${match[1]}:${match[2]}`);
-      if (list) return sendBytes(exchange, Buffer.from(indexOf(list)), OCI_INDEX);
+      if (list) return sendBytes(exchange, Buffer.from(referrersIndex(list)), OCI_INDEX);
       throw new HttpError(404, 'MANIFEST_UNKNOWN', 'manifest unknown');
     }
     const found = reachable.get(digest);
@@ -313,6 +313,8 @@ function findRepository(view: RegistryView, name: string, query: URLSearchParams
   const ns = query.get('ns');
   const full = ns === null ? name : `${ns}/${name}`;
   let repository = view.repositories.get(full);
+  // A mirror may be configured with the host as part of the path, as a static tree wants it.
+  if (!repository && ns !== null && name.startsWith(`${ns}/`)) repository = view.repositories.get(name);
   if (!repository) {
     try {
       const reference = parseReference(`${full}:a`);
@@ -372,15 +374,14 @@ async function sendReferrers(exchange: Exchange, repository: Repository, subject
   const { referrers } = await repository.content();
   const all = referrers.get(subject) ?? [];
   const wanted = exchange.query.get('artifactType');
-  if (wanted === null || wanted === '') return sendBytes(exchange, Buffer.from(indexOf(all)), OCI_INDEX);
+  if (wanted === null || wanted === '')
+    return sendBytes(exchange, Buffer.from(referrersIndex(all)), OCI_INDEX);
   if (wanted.length > ARTIFACT_TYPE_MAX)
     throw new HttpError(400, 'UNSUPPORTED', 'the artifact type is too long');
   const filtered = all.filter((referrer) => referrer.artifactType === wanted);
-  sendBytes(exchange, Buffer.from(indexOf(filtered)), OCI_INDEX, { 'oci-filters-applied': 'artifactType' });
-}
-
-function indexOf(manifests: readonly unknown[]): string {
-  return JSON.stringify({ schemaVersion: 2, mediaType: OCI_INDEX, manifests });
+  sendBytes(exchange, Buffer.from(referrersIndex(filtered)), OCI_INDEX, {
+    'oci-filters-applied': 'artifactType',
+  });
 }
 
 async function describeRegistry(view: RegistryView): Promise<string> {

@@ -130,6 +130,8 @@ export function fakeWorkflows(over: Partial<Workflows> = {}): Workflows {
     listStore: missing('listStore'),
     collectGarbage: missing('collectGarbage'),
     serve: missing('serve'),
+    sync: missing('sync'),
+    clientConfig: missing('clientConfig'),
     ...over,
   };
 }

@@ -1,0 +1,73 @@
+/** What a place that images are published to can do. The engine (apply.ts) decides what is done, and in which order. */
+import type { Context } from '../context.ts';
+import type { Digest } from '../oci/digest.ts';
+
+/** An object that is there. */
+export interface Listed {
+  readonly size: number;
+  /** Whatever the destination wants to know again. */
+  readonly etag?: string | undefined;
+}
+
+/** What is to be put at a key. */
+export interface ObjectToPut {
+  readonly key: string;
+  readonly mediaType: string;
+  readonly size: number;
+  readonly digest: Digest;
+  /** False for what is named by its digest and never changes. */
+  readonly mutable: boolean;
+}
+
+/** Where blobs come from. */
+export interface BlobSource {
+  /** @throws SealiftError `blob-missing` */
+  open(digest: Digest): Promise<OpenBlob>;
+  /** A small blob, whole and verified. */
+  read(digest: Digest, max: number): Promise<Uint8Array>;
+}
+
+/** A blob to be read from `offset`; the descriptor is open until `close`. */
+export interface OpenBlob {
+  readonly fd: number;
+  readonly offset: number;
+  readonly size: number;
+  close(): Promise<void>;
+}
+
+export interface Destination {
+  /** As it was written, for reports: `static:/srv/images`. */
+  readonly location: string;
+  /** Takes the destination for this run alone, as far as it can, and clears what an interrupted run left. */
+  lock(): Promise<void>;
+  /** Refuses what cannot be held here, before anything is written. @throws SealiftError `invalid-argument`, `destination-failed` */
+  check(keys: readonly string[]): Promise<void>;
+  /** Everything whose key begins with one of the prefixes; `v2/` itself is not listed. */
+  list(prefixes: readonly string[]): Promise<Map<string, Listed>>;
+  /** Whether exactly this content, under this type, is at the key: by its digest, never by size or time. */
+  holds(object: ObjectToPut, listed: Listed | undefined): Promise<boolean>;
+  /** A small object; undefined where there is none. @throws SealiftError `destination-failed` above `max` bytes */
+  read(key: string, max: number): Promise<Buffer | undefined>;
+  /** Puts a blob, which is hashed on its way. @throws SealiftError `digest-mismatch` where the source is damaged */
+  putBlob(object: ObjectToPut, source: BlobSource, progress: (bytes: number) => void): Promise<void>;
+  /** Puts a blob that is at another key already. False where that is not possible; then it is sent. */
+  copyBlob(from: string, object: ObjectToPut): Promise<boolean>;
+  /** Puts a document in one step: readers see the old one or the new one. */
+  putDocument(object: ObjectToPut, bytes: Uint8Array): Promise<void>;
+  /** Makes everything put so far durable. */
+  flush(): Promise<void>;
+  remove(keys: readonly string[]): Promise<void>;
+  /** Bytes that can still be put; undefined where nobody knows. */
+  freeBytes(): Promise<number | undefined>;
+  /** Documents for the people who run it, such as configurations of web servers; part of what a sync keeps up to date. */
+  companions(objects: readonly ObjectToPut[]): ReadonlyMap<string, Companion>;
+  close(): Promise<void>;
+}
+
+export interface Companion {
+  readonly bytes: Uint8Array;
+  readonly mediaType: string;
+}
+
+/** Opens a destination. Nothing is read or written before `lock` or `list`. */
+export type OpenDestination = (context: Context) => Promise<Destination>;

@@ -1,0 +1,317 @@
+/**
+ * A directory as a destination: files in the key layout of a registry, for any web server (docs/static-bucket.md).
+ * Every file is written beside its place, fsynced and renamed. Manifests lie there twice, once under their plain key and
+ * once with a suffix that tells a web server their media type.
+ */
+import {
+  copyFile,
+  type FileHandle,
+  link,
+  lstat,
+  open,
+  readdir,
+  rename,
+  rm,
+  rmdir,
+  statfs,
+} from 'node:fs/promises';
+import path from 'node:path';
+import type { Context } from '../context.ts';
+import { inert, SealiftError } from '../errors.ts';
+import {
+  fsyncDirectory,
+  makeDirectory,
+  readFileLimited,
+  sweepTemporary,
+  temporaryName,
+} from '../fs/durable.ts';
+import { acquireLock, type Lock } from '../fs/lock.ts';
+import { digestAlgorithm, digestHex, digestOf } from '../oci/digest.ts';
+import { DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST } from '../oci/media-types.ts';
+import type { BlobSource, Companion, Destination, Listed, ObjectToPut } from './destination.ts';
+import { ROOT_KEY } from './plan.ts';
+import {
+  caddyfile,
+  nginxExample,
+  nginxMapLocations,
+  nginxMaps,
+  nginxSuffixLocations,
+} from './web-servers.ts';
+
+/** Endings by media type; `~` cannot occur in a tag or digest. */
+export const SUFFIXES: ReadonlyMap<string, string> = new Map([
+  [OCI_MANIFEST, '~.ocim'],
+  [OCI_INDEX, '~.ocii'],
+  [DOCKER_MANIFEST, '~.dkm'],
+  [DOCKER_LIST, '~.dkl'],
+]);
+
+/** `v2/` cannot be a file; web servers that know no better show this for it. */
+const ROOT_FILE = 'v2/index.json';
+const MANIFEST_KEY = /^v2\/.+\/manifests\/[^/]+$/;
+const TEMPORARY = /^\..+~[0-9a-f]{12}$/;
+
+export interface StaticDirectoryOptions {
+  readonly directory: string;
+  readonly pid: number;
+}
+
+/** The directory as a destination; it is made where it is not there. */
+export function openStaticDirectory(options: StaticDirectoryOptions, context: Context): Destination {
+  const { directory } = options;
+  const dirty = new Set<string>();
+  /** Suffixed files that were listed, by the key they belong to. */
+  const twins = new Map<string, Set<string>>();
+  let lock: Lock | undefined;
+
+  const fileOf = (key: string): string => path.join(directory, key === ROOT_KEY ? ROOT_FILE : key);
+
+  async function prepare(file: string): Promise<string> {
+    const parent = path.dirname(file);
+    if (!dirty.has(parent)) await makeDirectory(parent);
+    dirty.add(parent);
+    return temporaryName(file);
+  }
+
+  /** Writes beside `file` and puts it there. */
+  async function place(file: string, write: (handle: FileHandle) => Promise<void>): Promise<void> {
+    const temporary = await prepare(file);
+    try {
+      const handle = await open(temporary, 'wx+', 0o644);
+      try {
+        await write(handle);
+        await handle.sync();
+      } finally {
+        await handle.close();
+      }
+      await rename(temporary, file);
+    } catch (error) {
+      await rm(temporary, { force: true }).catch(() => undefined);
+      throw explain(error, file);
+    }
+  }
+
+  async function walk(relative: string, found: Map<string, Listed>): Promise<void> {
+    let entries: Awaited<ReturnType<typeof readEntries>>;
+    try {
+      entries = await readEntries(path.join(directory, relative));
+    } catch (error) {
+      if (isCode(error, 'ENOENT', 'ENOTDIR')) return;
+      throw error;
+    }
+    for (const entry of entries) {
+      context.signal.throwIfAborted();
+      const key = `${relative}${entry.name}`;
+      if (entry.isDirectory()) {
+        await walk(`${key}/`, found);
+      } else if (entry.isFile() && !TEMPORARY.test(entry.name)) {
+        const tilde = key.lastIndexOf('~.');
+        if (tilde >= 0) {
+          const plain = key.slice(0, tilde);
+          const suffixes = twins.get(plain) ?? new Set();
+          twins.set(plain, suffixes.add(key.slice(tilde)));
+        } else if (key !== ROOT_FILE) {
+          found.set(key, { size: (await lstat(path.join(directory, key))).size });
+        }
+      }
+    }
+  }
+
+  async function isSame(file: string, object: ObjectToPut): Promise<boolean> {
+    const bytes = await readFileLimited(file, Math.max(object.size, 1)).catch(() => undefined);
+    return bytes !== undefined && digestOf(bytes, digestAlgorithm(object.digest)) === object.digest;
+  }
+
+  return {
+    location: `static:${directory}`,
+    async lock() {
+      await makeDirectory(path.join(directory, '.sealift'));
+      lock = await acquireLock(path.join(directory, '.sealift', 'lock'), options.pid);
+      await sweep(directory);
+    },
+    async check(keys) {
+      // What stands in the way from before: a file where a folder must be, or the other way round.
+      for (const [at, wantDirectory] of shapesOf(keys)) {
+        const stats = await lstat(path.join(directory, at)).catch((error: unknown) => {
+          if (isCode(error, 'ENOENT', 'ENOTDIR')) return undefined;
+          throw error;
+        });
+        if (stats === undefined || (wantDirectory ? stats.isDirectory() : stats.isFile())) continue;
+        throw new SealiftError(
+          'destination-failed',
+          `something else is in the way: want a ${wantDirectory ? 'folder' : 'file'}`,
+          { subject: path.join(directory, at), hint: 'remove it, or choose another directory' },
+        );
+      }
+    },
+    async list(prefixes) {
+      const found = new Map<string, Listed>();
+      twins.clear();
+      for (const prefix of prefixes) await walk(prefix, found);
+      return found;
+    },
+    async holds(object, listed) {
+      if (object.key === ROOT_KEY) return isSame(fileOf(ROOT_KEY), object);
+      if (!object.mutable && !MANIFEST_KEY.test(object.key)) return listed?.size === object.size;
+      if (!(await isSame(fileOf(object.key), object))) return false;
+      const suffix = MANIFEST_KEY.test(object.key) ? SUFFIXES.get(object.mediaType) : undefined;
+      if (suffix === undefined) return true;
+      const beside = twins.get(object.key);
+      return beside?.size === 1 && beside.has(suffix) && (await isSame(fileOf(object.key) + suffix, object));
+    },
+    read: (key, max) => readFileLimited(fileOf(key), max),
+    async putBlob(object: ObjectToPut, source: BlobSource, progress) {
+      const blob = await source.open(object.digest);
+      try {
+        await place(fileOf(object.key), async (handle) => {
+          const algorithm = digestAlgorithm(object.digest);
+          const hashes = await context.pool.range({
+            source: { fd: blob.fd, offset: blob.offset },
+            size: object.size,
+            target: { fd: handle.fd, offset: 0 },
+            algorithms: [algorithm],
+            signal: context.signal,
+            onProgress: progress,
+          });
+          if (blob.size === object.size && hashes[algorithm] === digestHex(object.digest)) return;
+          throw damagedSource(object);
+        });
+      } finally {
+        await blob.close();
+      }
+    },
+    async copyBlob(from, object) {
+      const file = fileOf(object.key);
+      const temporary = await prepare(file);
+      try {
+        // One file under two names; a file system that has no such thing gets a copy.
+        await link(fileOf(from), temporary).catch((error: unknown) => {
+          if (!isCode(error, 'EPERM', 'EMLINK', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EXDEV')) throw error;
+          return copyFile(fileOf(from), temporary);
+        });
+        const handle = await open(temporary, 'r');
+        await handle.sync().finally(() => handle.close());
+        await rename(temporary, file);
+        return true;
+      } catch (error) {
+        throw explain(error, file);
+      } finally {
+        await rm(temporary, { force: true }).catch(() => undefined);
+      }
+    },
+    async putDocument(object, bytes) {
+      const file = fileOf(object.key);
+      await place(file, (handle) => handle.writeFile(bytes));
+      const suffix = MANIFEST_KEY.test(object.key) ? SUFFIXES.get(object.mediaType) : undefined;
+      if (suffix === undefined) return;
+      await place(file + suffix, (handle) => handle.writeFile(bytes));
+      // A tag that was of another type: the old file is served until now, then the new one.
+      for (const other of SUFFIXES.values()) if (other !== suffix) await rm(file + other, { force: true });
+    },
+    async flush() {
+      for (const one of dirty) await fsyncDirectory(one);
+      dirty.clear();
+    },
+    async remove(keys) {
+      for (const key of keys) {
+        const file = fileOf(key);
+        if (MANIFEST_KEY.test(key)) {
+          for (const suffix of SUFFIXES.values()) await rm(file + suffix, { force: true });
+        }
+        await rm(file, { force: true });
+        await removeEmptyParents(directory, file);
+      }
+    },
+    async freeBytes() {
+      for (let at = directory; ; at = path.dirname(at)) {
+        try {
+          const facts = await statfs(at);
+          return facts.bavail * facts.bsize;
+        } catch (error) {
+          if (!isCode(error, 'ENOENT') || path.dirname(at) === at) throw error;
+        }
+      }
+    },
+    companions(objects) {
+      const text = (content: string): Companion => ({ bytes: Buffer.from(content), mediaType: 'text/plain' });
+      return new Map([
+        ['config/nginx/maps.conf', text(nginxMaps(objects.filter(({ key }) => MANIFEST_KEY.test(key))))],
+        ['config/nginx/locations-maps.conf', text(nginxMapLocations(directory))],
+        ['config/nginx/locations-suffixes.conf', text(nginxSuffixLocations(directory))],
+        ['config/nginx/example.conf', text(nginxExample(directory))],
+        ['config/Caddyfile', text(caddyfile(directory))],
+      ]);
+    },
+    async close() {
+      await lock?.release();
+    },
+  };
+}
+
+/** The source is not what it is named by; nothing of it was kept. */
+export function damagedSource(object: Pick<ObjectToPut, 'digest'>): SealiftError {
+  return new SealiftError('digest-mismatch', 'the blob is damaged where it is read from', {
+    subject: object.digest,
+    hint: 'import its bundle again; then run the same command again',
+  });
+}
+
+function readEntries(directory: string) {
+  return readdir(directory, { withFileTypes: true });
+}
+
+/** Every file and folder the keys need, and whether it is a folder. */
+function shapesOf(keys: readonly string[]): ReadonlyMap<string, boolean> {
+  const shapes = new Map<string, boolean>();
+  for (const key of keys) {
+    if (key !== ROOT_KEY) shapes.set(key, false);
+    for (let at = path.dirname(key); at !== '.' && !shapes.get(at); at = path.dirname(at))
+      shapes.set(at, true);
+  }
+  return shapes;
+}
+
+/** Leftovers of runs that were killed, wherever they are. */
+async function sweep(directory: string): Promise<void> {
+  const folders = [directory];
+  for (const root of ['v2', 'config', '.sealift']) {
+    const entries = await readdir(path.join(directory, root), { withFileTypes: true, recursive: true }).catch(
+      (error: unknown) => {
+        if (isCode(error, 'ENOENT')) return [];
+        throw error;
+      },
+    );
+    folders.push(path.join(directory, root));
+    for (const entry of entries)
+      if (entry.isDirectory()) folders.push(path.join(entry.parentPath, entry.name));
+  }
+  await sweepTemporary(folders);
+}
+
+async function removeEmptyParents(top: string, file: string): Promise<void> {
+  for (let at = path.dirname(file); at !== top && at.startsWith(top); at = path.dirname(at)) {
+    try {
+      await rmdir(at);
+    } catch (error) {
+      if (isCode(error, 'ENOENT')) continue;
+      if (isCode(error, 'ENOTEMPTY', 'EEXIST')) return;
+      throw error;
+    }
+  }
+}
+
+function explain(error: unknown, file: string): unknown {
+  if (!isCode(error, 'ENOTDIR', 'EISDIR', 'EEXIST', 'ENAMETOOLONG', 'EINVAL', 'ELOOP')) return error;
+  return new SealiftError(
+    'destination-failed',
+    `the file system cannot hold it: ${inert((error as Error).message)}`,
+    {
+      subject: file,
+      cause: error,
+    },
+  );
+}
+
+function isCode(error: unknown, ...codes: readonly string[]): boolean {
+  return codes.includes((error as NodeJS.ErrnoException).code ?? '');
+}

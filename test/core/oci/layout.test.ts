@@ -9,6 +9,7 @@ import type { Descriptor } from '../../../core/oci/descriptor.ts';
 import { blobPath, type Digest, digestOf } from '../../../core/oci/digest.ts';
 import { CONTAINERD_NAME, type Layout, openLayout, REF_NAME } from '../../../core/oci/layout.ts';
 import { OCI_CONFIG, OCI_INDEX, OCI_MANIFEST } from '../../../core/oci/media-types.ts';
+import { describePeer } from '../../../fixtures/peers.ts';
 import { codeOf, codeOfAsync } from './code-of.ts';
 
 const run = promisify(execFile);
@@ -225,30 +226,38 @@ describe('find', () => {
   });
 });
 
-it('reads what umoci writes, which has no mediaType field', async () => {
-  const made = path.join(scratch, 'umoci');
-  await run('umoci', ['init', '--layout', made]);
-  await run('umoci', ['new', '--image', `${made}:v1`]);
-  const layout = await openLayout(made, limits);
-  const image = layout.find('v1');
-  const manifest = await layout.readManifest(image.descriptor);
-  expect(manifest).toMatchObject({ kind: 'image', mediaType: OCI_MANIFEST, digest: image.descriptor.digest });
+describePeer(['umoci'], 'umoci', () => {
+  it('reads what umoci writes, which has no mediaType field', async () => {
+    const made = path.join(scratch, 'umoci');
+    await run('umoci', ['init', '--layout', made]);
+    await run('umoci', ['new', '--image', `${made}:v1`]);
+    const layout = await openLayout(made, limits);
+    const image = layout.find('v1');
+    const manifest = await layout.readManifest(image.descriptor);
+    expect(manifest).toMatchObject({
+      kind: 'image',
+      mediaType: OCI_MANIFEST,
+      digest: image.descriptor.digest,
+    });
+  });
 });
 
-it('reads what skopeo copies, digest kept', async () => {
-  const image = await addImage(
-    '{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]},"config":{}}',
-    { [REF_NAME]: 'v1' },
-  );
-  await open([image], { mediaType: OCI_INDEX });
-  const target = path.join(scratch, 'copied');
-  await run('skopeo', [
-    '--insecure-policy',
-    'copy',
-    '--preserve-digests',
-    `oci:${directory}:v1`,
-    `oci:${target}:alpine:3`,
-  ]);
-  const layout = await openLayout(target, limits);
-  expect(layout.find('alpine:3').descriptor.digest).toBe(image.digest);
+describePeer(['skopeo'], 'skopeo', () => {
+  it('reads what skopeo copies, digest kept', async () => {
+    const image = await addImage(
+      '{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]},"config":{}}',
+      { [REF_NAME]: 'v1' },
+    );
+    await open([image], { mediaType: OCI_INDEX });
+    const target = path.join(scratch, 'copied');
+    await run('skopeo', [
+      '--insecure-policy',
+      'copy',
+      '--preserve-digests',
+      `oci:${directory}:v1`,
+      `oci:${target}:alpine:3`,
+    ]);
+    const layout = await openLayout(target, limits);
+    expect(layout.find('alpine:3').descriptor.digest).toBe(image.digest);
+  });
 });

@@ -4,7 +4,7 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { SealiftError } from '../../../core/errors.ts';
 import { DEFAULT_LIMITS } from '../../../core/limits.ts';
 import { readCertificate } from '../../../core/trust/certificates.ts';
@@ -16,6 +16,7 @@ import {
   type TestKeyName,
   testSigner,
 } from '../../../fixtures/keys/test-keys.ts';
+import { describePeer } from '../../../fixtures/peers.ts';
 
 const run = promisify(execFile);
 const NOW = new Date('2026-06-01T00:00:00Z');
@@ -105,7 +106,7 @@ async function judge(made: { sig: string; certificate: Uint8Array }): Promise<st
   return await codeOf(verifyOpenpgp(certificate, DATA, made.sig, options));
 }
 
-describe('signatures gpg makes', () => {
+describePeer(['gpg'], 'signatures gpg makes', () => {
   it('are taken with the notation, by every kind of key', async () => {
     for (const name of KEYS) expect(await judge(await signWithGpg(name, ...PURPOSE)), name).toBe('accepted');
   });
@@ -177,7 +178,7 @@ describe('signatures gpg makes', () => {
   });
 });
 
-describe('signatures sealift makes', () => {
+describePeer(['gpg'], 'signatures sealift makes', () => {
   it('are verified by gpg: SHA256SUMS.asc', async () => {
     for (const name of KEYS) {
       const signer = await testSigner(name);
@@ -203,7 +204,7 @@ describe('signatures sealift makes', () => {
   });
 });
 
-describe('keys gpg makes', () => {
+describePeer(['gpg'], 'keys gpg makes', () => {
   const make = async (user: string, algorithm: string): Promise<string> => {
     await gpg('--quick-generate-key', user, algorithm, 'sign', '1y');
     const { stdout } = await gpg('--with-colons', '--list-keys', user);

@@ -6,7 +6,7 @@ import { formatBytes } from '../util/format.ts';
 export interface FileSystemFacts {
   /** For people; `unknown` where the type is none we know. */
   readonly name: string;
-  /** Bytes an ordinary user may still write. */
+  /** Bytes an ordinary user may still write; infinite where the file system does not say. */
   readonly freeBytes: number;
   /** Bytes the largest file may have; undefined where that is no concern. */
   readonly maxFileSize?: number;
@@ -38,7 +38,9 @@ const TYPES: Readonly<Record<number, KnownType>> = {
 export async function inspectFileSystem(directory: string): Promise<FileSystemFacts> {
   const facts = await statfs(directory);
   const known = TYPES[facts.type >>> 0] ?? { name: 'unknown', holes: false };
-  return { ...known, freeBytes: facts.bavail * facts.bsize };
+  // Some file systems do not count (ramfs, parts of FUSE): all zeros means unknown, not full.
+  const freeBytes = facts.blocks === 0 ? Number.POSITIVE_INFINITY : facts.bavail * facts.bsize;
+  return { ...known, freeBytes };
 }
 
 /**

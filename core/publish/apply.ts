@@ -113,7 +113,7 @@ export async function applyPlan(
     .map(toPut);
   const extras = [
     ...options.documents,
-    ...destination.companions(manifests),
+    ...(await destination.companions(manifests)),
     [STATE_KEY, stateOf(plan, kept)] as const,
   ];
   for (const [key, { bytes, mediaType }] of extras) {

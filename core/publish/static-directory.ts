@@ -26,12 +26,13 @@ import {
   temporaryName,
 } from '../fs/durable.ts';
 import { acquireLock, type Lock } from '../fs/lock.ts';
-import { digestAlgorithm, digestHex, digestOf } from '../oci/digest.ts';
+import { digestAlgorithm, digestHex, digestOf, isDigest } from '../oci/digest.ts';
 import { DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST } from '../oci/media-types.ts';
 import type { BlobSource, Companion, Destination, Listed, ObjectToPut } from './destination.ts';
 import { ROOT_KEY } from './plan.ts';
 import {
   caddyfile,
+  type MappedManifest,
   nginxExample,
   nginxMapLocations,
   nginxMaps,
@@ -46,9 +47,12 @@ export const SUFFIXES: ReadonlyMap<string, string> = new Map([
   [DOCKER_LIST, '~.dkl'],
 ]);
 
+const TYPES: ReadonlyMap<string, string> = new Map([...SUFFIXES].map(([type, suffix]) => [suffix, type]));
+
 /** `v2/` cannot be a file; web servers that know no better show this for it. */
 const ROOT_FILE = 'v2/index.json';
 const MANIFEST_KEY = /^v2\/.+\/manifests\/[^/]+$/;
+const FALLBACK_KEY = /\/manifests\/sha256-[0-9a-f]{64}$/;
 const TEMPORARY = /^\..+~[0-9a-f]{12}$/;
 
 export interface StaticDirectoryOptions {
@@ -120,6 +124,28 @@ export function openStaticDirectory(options: StaticDirectoryOptions, context: Co
   async function isSame(file: string, object: ObjectToPut): Promise<boolean> {
     const bytes = await readFileLimited(file, Math.max(object.size, 1)).catch(() => undefined);
     return bytes !== undefined && digestOf(bytes, digestAlgorithm(object.digest)) === object.digest;
+  }
+
+  /** Those of this sync and those that others left, by what their files say. */
+  async function allManifests(objects: readonly ObjectToPut[]): Promise<readonly MappedManifest[]> {
+    const found = new Map<string, Listed>();
+    twins.clear();
+    await walk('v2/', found);
+    const all = new Map<string, MappedManifest>();
+    const planned = new Set(objects.map(({ key }) => key));
+    for (const [key, suffixes] of twins) {
+      const mediaType = TYPES.get([...suffixes][0] ?? '');
+      if (mediaType === undefined || !found.has(key) || FALLBACK_KEY.test(key)) continue;
+      const name = key.slice(key.lastIndexOf('/') + 1);
+      if (planned.has(key)) continue;
+      const bytes = isDigest(name) ? undefined : await readFileLimited(fileOf(key), context.limits.manifest);
+      const digest = isDigest(name) ? name : bytes && digestOf(bytes);
+      if (digest !== undefined) all.set(key, { key, mediaType, digest });
+    }
+    for (const { key, mediaType, digest } of objects) {
+      if (MANIFEST_KEY.test(key) && !FALLBACK_KEY.test(key)) all.set(key, { key, mediaType, digest });
+    }
+    return [...all.values()];
   }
 
   return {
@@ -232,10 +258,10 @@ export function openStaticDirectory(options: StaticDirectoryOptions, context: Co
         }
       }
     },
-    companions(objects) {
+    async companions(objects) {
       const text = (content: string): Companion => ({ bytes: Buffer.from(content), mediaType: 'text/plain' });
       return new Map([
-        ['config/nginx/maps.conf', text(nginxMaps(objects.filter(({ key }) => MANIFEST_KEY.test(key))))],
+        ['config/nginx/maps.conf', text(nginxMaps(await allManifests(objects)))],
         ['config/nginx/locations-maps.conf', text(nginxMapLocations(directory))],
         ['config/nginx/locations-suffixes.conf', text(nginxSuffixLocations(directory))],
         ['config/nginx/example.conf', text(nginxExample(directory))],

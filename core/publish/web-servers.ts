@@ -1,6 +1,5 @@
 /** Configurations of web servers that turn a directory into a registry. All were run with the real programs. */
 import { DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST } from '../oci/media-types.ts';
-import type { ObjectToPut } from './destination.ts';
 
 const EMPTY_INDEX = `{"schemaVersion":2,"mediaType":"${OCI_INDEX}","manifests":[]}`;
 const UNKNOWN = '{"errors":[{"code":"MANIFEST_UNKNOWN","message":"not in this registry"}]}';
@@ -13,15 +12,30 @@ function quoted(directory: string): string {
   return `"${directory.replaceAll(/["\\$\n\r]/g, (c) => `\\${c}`)}"`;
 }
 
-/** `map` blocks from path to media type and digest, for inside `http { }`. nginx reads them when it is started or reloaded. */
-export function nginxMaps(manifests: readonly ObjectToPut[]): string {
+/** What nginx is told of one manifest. */
+export interface MappedManifest {
+  /** Of the tag or digest: `v2/library/alpine/manifests/3.20`. */
+  readonly key: string;
+  readonly mediaType: string;
+  readonly digest: string;
+}
+
+/**
+ * `map` blocks from path to file, media type and digest, for inside `http { }`. A tag leads to the manifest that lies under its
+ * digest: until nginx reads the maps again it serves every tag as it was, and then all new ones at once.
+ */
+export function nginxMaps(manifests: readonly MappedManifest[]): string {
   const sorted = [...manifests].sort((a, b) => (a.key < b.key ? -1 : 1));
-  const lines = (value: (object: ObjectToPut) => string): string =>
+  const lines = (value: (object: MappedManifest) => string): string =>
     sorted.map((object) => `  "/${object.key}" "${value(object)}";\n`).join('');
+  const folder = (key: string): string => key.slice(0, key.lastIndexOf('/'));
   return `${HEAD}
 # For inside http { }; nginx must be told to reload after each sync.
 map_hash_max_size 65536;
 map_hash_bucket_size 512;
+map $uri $sealift_file {
+  default "";
+${lines(({ key, digest }) => `/${folder(key)}/${digest}`)}}
 map $uri $sealift_type {
   default "";
 ${lines(({ mediaType }) => mediaType)}}
@@ -86,13 +100,23 @@ location / {
 export function nginxMapLocations(directory: string): string {
   return `${HEAD}
 # For inside server { }; needs maps.conf inside http { }.
-${commonLocations(directory)}location ~ "^/v2/.+/manifests/[^/~]+$" {
+${commonLocations(directory)}location ~ "^/v2/.+/manifests/sha256-[a-f0-9]+$" {
+  types { }
+  default_type ${OCI_INDEX};
+  add_header Cache-Control no-cache;
+  error_page 404 = @sealift_unknown;
+}
+location ~ "^/v2/.+/manifests/[^/~]+$" {
   types { }
   default_type "";
   add_header Content-Type $sealift_type;
   add_header Docker-Content-Digest $sealift_digest;
   add_header Cache-Control no-cache;
+  if ($sealift_file = "") {
+    return 404;
+  }
   error_page 404 = @sealift_unknown;
+  try_files $sealift_file =404;
 }
 `;
 }
@@ -148,7 +172,14 @@ export function caddyfile(directory: string): string {
 		header Content-Type application/json
 		respond "{}" 200
 	}
-	@blobs path_regexp blob ^/v2/.+/blobs/(sha(?:256|512):[a-f0-9]+)$
+	@write not method GET HEAD
+	handle @write {
+		respond 405
+	}
+	@blobs {
+		path_regexp blob ^/v2/.+/blobs/(sha(?:256|512):[a-f0-9]+)$
+		file {path}
+	}
 	handle @blobs {
 		header Content-Type application/octet-stream
 		header Docker-Content-Digest {re.blob.1}

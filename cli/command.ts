@@ -41,6 +41,11 @@ export interface Runtime {
   readonly passphrase: PassphraseProvider;
   /** A passphrase for a new key: asked twice on a terminal. */
   readonly newPassphrase: PassphraseProvider;
+  /**
+   * Asks at the terminal for a line; what is typed shows with `echo` only. Undefined where there is nobody to ask.
+   * @throws SealiftError `cancelled`
+   */
+  readonly ask: (prompt: string, echo: boolean) => Promise<string | undefined>;
   /** Undefined where there is nobody to ask. */
   readonly confirm: ((found: VerifyResult, store: string) => Promise<boolean>) | undefined;
   /** Milliseconds since 1970 are never read again: every decision of the run uses this. */

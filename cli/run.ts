@@ -4,7 +4,7 @@
  */
 import { availableParallelism } from 'node:os';
 import type { Context } from '../core/context.ts';
-import { inert, isSealiftError, type SealiftError, toSealiftError } from '../core/errors.ts';
+import { inert, isSealiftError, SealiftError, toSealiftError } from '../core/errors.ts';
 import type { SealiftEvent } from '../core/events.ts';
 import type { WorkerPool } from '../core/pool/pool.ts';
 import type { Args } from './args.ts';
@@ -15,7 +15,7 @@ import { EXIT_CODES, exitCodeOf, type StopSignal } from './exit-codes.ts';
 import { helpFor, mainHelp } from './help.ts';
 import { createPassphraseProviders } from './options/passphrase.ts';
 import { actorName, resolvePaths, type StatePaths } from './options/paths.ts';
-import { askConfirmation, openTerminal } from './options/prompts.ts';
+import { askConfirmation, openTerminal, readLine } from './options/prompts.ts';
 import { errorText } from './output/error-text.ts';
 import { confirmationText } from './output/report.ts';
 import {
@@ -50,6 +50,8 @@ export interface Surroundings {
   readonly signal: AbortSignal;
   /** Which signal stopped the run, if one did. */
   stoppedBy(): StopSignal | undefined;
+  /** What Ctrl-C does, for a screen that reads every key itself. */
+  readonly interrupt?: () => void;
   /** Told how the terminal is put right on the shortest way out. */
   onAbandon(abandon: () => void): void;
   readonly commands: readonly Command[];
@@ -76,6 +78,7 @@ export async function runSealift(argv: readonly string[], surroundings: Surround
     return EXIT_CODES.done[0];
   }
   if (argv.length === 0) {
+    if (canOpenScreen(surroundings)) return openScreen(surroundings);
     stderr.write(mainHelp(surroundings.commands, width(stderr)));
     return EXIT_CODES.usage[0];
   }
@@ -128,6 +131,39 @@ export async function runSealift(argv: readonly string[], surroundings: Surround
   }
 }
 
+/** Whether there is a person at a terminal that can show pages. */
+function canOpenScreen({ env, stdin, stdout, interrupt }: Surroundings): boolean {
+  return interrupt !== undefined && stdin.isTTY === true && wantsAnimation(env, stdout.isTTY === true);
+}
+
+/** `sealift` alone: the interactive program. */
+async function openScreen(surroundings: Surroundings): Promise<number> {
+  const { env, stdin, stdout, stderr, signal, stoppedBy, platform, interrupt } = surroundings;
+  const style = createStyle({
+    color: wantsColor(env, stdout.isTTY === true, false),
+    unicode: wantsUnicode(env, platform),
+    columns: stdout.columns ?? 80,
+  });
+  try {
+    const { runTui } = await import('./tui/run.ts');
+    const left = await runTui({
+      ...surroundings,
+      paths: resolvePaths(NO_ARGS, surroundings),
+      actor: actorName(env),
+      interrupt: interrupt ?? (() => {}),
+      style,
+      stdin: stdin as NodeJS.ReadStream,
+      stdout: stdout as NodeJS.WriteStream,
+    });
+    if (left) return EXIT_CODES.done[0];
+    throw isSealiftError(signal.reason) ? signal.reason : new SealiftError('cancelled', 'stopped');
+  } catch (thrown) {
+    const error = toSealiftError(thrown);
+    stderr.write(`${errorText(error, style)}\n`);
+    return exitCodeOf(error, stoppedBy());
+  }
+}
+
 /** What was aborted says only that; the reason is in the signal, and what to do depends on the command. */
 function whyStopped(
   error: SealiftError,
@@ -143,7 +179,7 @@ function whyStopped(
 }
 
 /** Commands that go on with what an interrupted run left. */
-const RESUMABLE = new Set(['export', 'import']);
+const RESUMABLE = new Set(['export', 'import', 'sync']);
 
 /** Chosen once: picture on a terminal, lines elsewhere, JSON lines or nothing when asked for. */
 async function chooseScreen(
@@ -247,6 +283,18 @@ async function runCommand(
     workflows,
     passphrase: providers.existing,
     newPassphrase: providers.fresh,
+    ask: async (prompt, echo) =>
+      noInput
+        ? undefined
+        : whileAsking(async () => {
+            const terminal = openTerminal({ stdin, stderr });
+            if (terminal === undefined) return undefined;
+            try {
+              return await readLine(terminal, prompt, echo, signal);
+            } finally {
+              terminal.close();
+            }
+          }),
     confirm: mayAsk
       ? (found, store) =>
           whileAsking(async () => {

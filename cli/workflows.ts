@@ -51,6 +51,8 @@ export interface Workflows {
   parsePlatform(text: string): Promise<string>;
   /** Credentials by registry host, from `authFile` or the usual places. */
   credentials(settings: CredentialSettings): Promise<SourceOptions['credentials']>;
+  /** False where the registry wants no credentials. */
+  checkLogin(host: string, options: SourceOptions, context: Context): Promise<boolean>;
   createCollection(options: CreateCollectionOptions): Promise<CollectionSummary>;
   exportBundle(options: ExportOptions, context: Context): Promise<ExportResult>;
   verifyBundle(options: VerifyOptions, context: Context): Promise<VerifyResult>;
@@ -82,6 +84,8 @@ export const coreWorkflows: Workflows = {
     return formatPlatform(parsePlatform(text));
   },
   credentials: async (settings) => (await import('./options/credentials.ts')).loadCredentials(settings),
+  checkLogin: async (host, options, context) =>
+    (await import('../core/transport/registry/login.ts')).checkLogin(host, options, context),
   createCollection: async (options) => {
     const { createCollection } = await import('../core/trust/collection.ts');
     return (await createCollection(options)).summary();

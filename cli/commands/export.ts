@@ -2,6 +2,7 @@ import os from 'node:os';
 import { SealiftError } from '../../core/errors.ts';
 import type { Command } from '../command.ts';
 import { transferOptions } from '../options/common.ts';
+import { loginFromOptions, loginOptions, withLogin } from '../options/login.ts';
 import { networkFrom } from '../options/network.ts';
 import { passphraseOptions } from '../options/passphrase.ts';
 import { outputFile } from '../options/paths.ts';
@@ -53,6 +54,7 @@ export const exportCommand: Command = {
       describe: 'sequential or positional (default: what the output allows)',
     },
     ...sourceOptions,
+    ...loginOptions,
     ...archiveOptions,
     ...transferOptions,
     ...passphraseOptions,
@@ -107,6 +109,10 @@ export const exportCommand: Command = {
         },
       );
     }
+    const homedir = os.homedir();
+    const fromFiles = await workflows.credentials({ authFile, env: runtime.env, homedir });
+    const login = await loginFromOptions(runtime);
+    const credentials = login === undefined ? fromFiles : withLogin(login, images, fromFiles);
     const target = toStdout
       ? ({ kind: 'stream', stream: runtime.claimStdout() } as const)
       : ({ kind: 'file', path: outputFile(output, runtime.cwd) } as const);
@@ -128,8 +134,8 @@ export const exportCommand: Command = {
           plainHttp,
           insecureSkipTlsVerify,
           ...(ca === undefined ? {} : { caFile: ca }),
-          ...networkFrom({ env: runtime.env, homedir: os.homedir() }),
-          credentials: await workflows.credentials({ authFile, env: runtime.env, homedir: os.homedir() }),
+          ...networkFrom({ env: runtime.env, homedir }),
+          credentials,
           retryTimes,
           concurrencyPerHost: concurrency,
           timeoutMs: 60_000,

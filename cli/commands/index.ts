@@ -6,6 +6,8 @@ import { gcCommand } from './gc.ts';
 import { importCommand } from './import.ts';
 import { initCommand } from './init.ts';
 import { inspectCommand } from './inspect.ts';
+import { loginCommand } from './login.ts';
+import { logoutCommand } from './logout.ts';
 import { lsCommand } from './ls.ts';
 import { serveCommand } from './serve.ts';
 import { syncCommand } from './sync.ts';
@@ -23,6 +25,8 @@ export const COMMANDS: readonly Command[] = [
   lsCommand,
   gcCommand,
   serveCommand,
+  loginCommand,
+  logoutCommand,
   syncCommand,
   clientConfigCommand,
   trustPinCommand,

@@ -23,12 +23,21 @@ const HELPER_TIMEOUT_MS = 120_000;
 const HELPER_NAME = /^[A-Za-z0-9._-]{1,100}$/;
 const HUB = 'docker.io';
 /** Key and server address of Docker Hub ever since registry version 1. */
-const HUB_KEY = 'https://index.docker.io/v1/';
-const HUB_HOSTS = new Set([HUB, 'index.docker.io', 'registry-1.docker.io']);
+export const HUB_KEY = 'https://index.docker.io/v1/';
+export const HUB_HOSTS: ReadonlySet<string> = new Set([HUB, 'index.docker.io', 'registry-1.docker.io']);
 
-interface AuthFile {
+export interface AuthFile {
   readonly file: string;
   readonly document: JsonObject;
+  /** On disk it is what `auths` holds here. */
+  readonly flat: boolean;
+}
+
+interface Candidate {
+  readonly file: string;
+  readonly required: boolean;
+  /** Docker's first form: what is `auths` today is all of it. */
+  readonly flat?: boolean;
 }
 
 /**
@@ -51,7 +60,13 @@ export function loadCredentials(settings: CredentialSettings): SourceOptions['cr
   };
 }
 
-function candidates({ authFile, env, homedir }: CredentialSettings): { file: string; required: boolean }[] {
+/** Where docker keeps its configuration. */
+export function dockerConfigFile({ env, homedir }: CredentialSettings): string {
+  return path.join(env['DOCKER_CONFIG'] || path.join(homedir, '.docker'), 'config.json');
+}
+
+function candidates(settings: CredentialSettings): Candidate[] {
+  const { authFile, env, homedir } = settings;
   if (authFile !== undefined) return [{ file: authFile, required: true }];
   const fromEnv = env['REGISTRY_AUTH_FILE'];
   if (fromEnv) return [{ file: fromEnv, required: true }];
@@ -59,21 +74,25 @@ function candidates({ authFile, env, homedir }: CredentialSettings): { file: str
   const files = [
     ...(runtime ? [path.join(runtime, 'containers', 'auth.json')] : []),
     path.join(env['XDG_CONFIG_HOME'] || path.join(homedir, '.config'), 'containers', 'auth.json'),
-    path.join(env['DOCKER_CONFIG'] || path.join(homedir, '.docker'), 'config.json'),
+    dockerConfigFile(settings),
   ];
-  return files.map((file) => ({ file, required: false }));
+  return [
+    ...files.map((file) => ({ file, required: false })),
+    { file: path.join(homedir, '.dockercfg'), required: false, flat: true },
+  ];
 }
 
-async function readFiles(settings: CredentialSettings): Promise<AuthFile[]> {
+/** The files there are, in the order they are looked at. @throws SealiftError `invalid-argument` */
+export async function readFiles(settings: CredentialSettings): Promise<AuthFile[]> {
   const files: AuthFile[] = [];
-  for (const { file, required } of candidates(settings)) {
+  for (const { file, required, flat = false } of candidates(settings)) {
     const document = await readAuthFile(file, required);
-    if (document) files.push({ file, document });
+    if (document) files.push({ file, document: flat ? { auths: document } : document, flat });
   }
   return files;
 }
 
-function bad(file: string, what: string, cause?: unknown): SealiftError {
+export function bad(file: string, what: string, cause?: unknown): SealiftError {
   return new SealiftError('invalid-argument', `credentials file cannot be used: ${what}`, {
     subject: inert(file),
     hint: 'repair it, log in anew with docker login or podman login, or name another file with --authfile',
@@ -81,7 +100,7 @@ function bad(file: string, what: string, cause?: unknown): SealiftError {
   });
 }
 
-async function readAuthFile(file: string, required: boolean): Promise<JsonObject | undefined> {
+export async function readAuthFile(file: string, required: boolean): Promise<JsonObject | undefined> {
   let bytes: Buffer | undefined;
   try {
     bytes = await readFileLimited(file, MAX_FILE_BYTES);
@@ -115,7 +134,7 @@ async function readAuthFile(file: string, required: boolean): Promise<JsonObject
   return document;
 }
 
-function objectOf(value: JsonValue | undefined): JsonObject | undefined {
+export function objectOf(value: JsonValue | undefined): JsonObject | undefined {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
     ? (value as JsonObject)
     : undefined;
@@ -135,6 +154,10 @@ async function findCredentials(
 ): Promise<Credentials | undefined> {
   const keys = keysFor(host, repository);
   for (const { file, document } of files) {
+    // Helpers know hosts only, so an entry for a part of one is in the file.
+    const particular = lookUp(objectOf(document['auths']), keys.slice(0, -1));
+    const known = particular === undefined ? undefined : readEntry(objectOf(particular), file);
+    if (known) return known;
     const helper = helperFor(document, file, keys);
     if (helper !== undefined) {
       const answer = await askHelper(helper, HUB_HOSTS.has(host) ? HUB_KEY : host, file, env);
@@ -148,7 +171,7 @@ async function findCredentials(
 }
 
 /** Keys an entry may have, the most particular first: `HOST/PATH…`, then the host. */
-function keysFor(host: string, repository: string | undefined): string[] {
+export function keysFor(host: string, repository: string | undefined): string[] {
   const known = HUB_HOSTS.has(host) ? HUB : host;
   const parts = repository === undefined ? [] : repository.split('/');
   const keys: string[] = [];
@@ -158,14 +181,14 @@ function keysFor(host: string, repository: string | undefined): string[] {
 }
 
 /** Keys are hosts, URLs (older docker) or host and path (containers). */
-function normaliseKey(key: string): string {
+export function normaliseKey(key: string): string {
   const url = /^https?:\/\/([^/]+)/.exec(key);
   const plain = url ? (url[1] ?? '') : key.replace(/\/+$/, '');
   const [host = '', ...rest] = plain.split('/');
   return [HUB_HOSTS.has(host) ? HUB : host, ...rest].join('/');
 }
 
-function lookUp(object: JsonObject | undefined, keys: readonly string[]): JsonValue | undefined {
+export function lookUp(object: JsonObject | undefined, keys: readonly string[]): JsonValue | undefined {
   if (!object) return undefined;
   for (const wanted of keys) {
     if (object[wanted] !== undefined) return object[wanted];
@@ -175,7 +198,7 @@ function lookUp(object: JsonObject | undefined, keys: readonly string[]): JsonVa
   return undefined;
 }
 
-function helperFor(document: JsonObject, file: string, keys: readonly string[]): string | undefined {
+export function helperFor(document: JsonObject, file: string, keys: readonly string[]): string | undefined {
   const special = lookUp(objectOf(document['credHelpers']), keys);
   const name =
     special === undefined
@@ -219,7 +242,7 @@ async function askHelper(
       subject: inert(file),
       hint: `try it by hand: echo ${inert(server)} | ${program} get`,
     });
-  const { code, output } = await run(program, server, env, failed);
+  const { code, output } = await run(program, 'get', server, env, failed);
   if (code !== 0) {
     // The protocol has no other way to say so than this text, on standard output.
     if (/credentials not found/i.test(output)) return undefined;
@@ -240,14 +263,38 @@ async function askHelper(
   return username === '<token>' ? { identityToken: secret } : { username, password: secret };
 }
 
+/**
+ * The `store` and `erase` of the credential helper protocol.
+ * @param input goes to the helper's standard input, which nobody else can read
+ * @throws SealiftError `invalid-argument`
+ */
+export async function tellHelper(
+  name: string,
+  action: 'store' | 'erase',
+  input: string,
+  file: string,
+  env: CredentialSettings['env'],
+): Promise<void> {
+  const program = `docker-credential-${name}`;
+  const failed = (what: string) =>
+    new SealiftError('invalid-argument', `credential helper ${program} ${what}`, {
+      subject: inert(file),
+      hint: `the file names this helper; try it by hand: ${program} list`,
+    });
+  const { code, output } = await run(program, action, input, env, failed);
+  if (code === 0 || (action === 'erase' && /credentials not found/i.test(output))) return;
+  throw failed(`ended with ${code ?? 'a signal'} at ${action}`);
+}
+
 function run(
   program: string,
+  action: 'get' | 'store' | 'erase',
   input: string,
   env: CredentialSettings['env'],
   failed: (what: string) => SealiftError,
 ): Promise<{ code: number | null; output: string }> {
   return new Promise((resolve, reject) => {
-    const child = spawn(program, ['get'], {
+    const child = spawn(program, [action], {
       env: { ...env },
       stdio: ['pipe', 'pipe', 'ignore'],
       shell: false,

@@ -119,6 +119,7 @@ export function fakeWorkflows(over: Partial<Workflows> = {}): Workflows {
     },
     parsePlatform: (text) => Promise.resolve(text),
     credentials: () => Promise.resolve(() => Promise.resolve(undefined)),
+    checkLogin: () => Promise.resolve(true),
     createCollection: missing('createCollection'),
     exportBundle: missing('exportBundle'),
     verifyBundle: missing('verifyBundle'),

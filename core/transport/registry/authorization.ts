@@ -176,7 +176,7 @@ async function obtain(
     throw new SealiftError('source-unauthorized', 'the registry wants a user name and a password, got none', {
       subject: showUrl(repository.base),
       want: 'credentials',
-      hint: `log in with docker login ${inert(repository.credentialsHost)} or podman login ${inert(repository.credentialsHost)}, or give --authfile`,
+      hint: `log in with sealift login ${inert(repository.credentialsHost)} (docker login and podman login will do too), or give --authfile`,
     });
   }
   access.current = { value: basic(session, credentials), until: Number.POSITIVE_INFINITY };
@@ -200,7 +200,8 @@ async function fetchToken(
 ): Promise<{ value: string; until: number }> {
   if (!access.bearer) throw new SealiftError('internal', 'no token server is known');
   const { realm, service } = access.bearer;
-  const scope = `repository:${repository.path}:pull`;
+  // A login is checked without a repository.
+  const scope = repository.path === '' ? undefined : `repository:${repository.path}:pull`;
   const url = new URL(realm);
   let question: Question;
   if (credentials && 'identityToken' in credentials) {
@@ -208,8 +209,8 @@ async function fetchToken(
       grant_type: 'refresh_token',
       refresh_token: credentials.identityToken,
       client_id: 'sealift',
-      scope,
     });
+    if (scope !== undefined) form.set('scope', scope);
     if (service !== undefined) form.set('service', service);
     question = {
       url,
@@ -220,7 +221,7 @@ async function fetchToken(
     };
   } else {
     if (service !== undefined) url.searchParams.set('service', service);
-    url.searchParams.set('scope', scope);
+    if (scope !== undefined) url.searchParams.set('scope', scope);
     question = {
       url,
       headers: { Accept: 'application/json' },

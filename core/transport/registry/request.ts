@@ -363,7 +363,7 @@ export async function statusFailure(
   if (status === 401 || status === 403) {
     return new SealiftError('source-unauthorized', message, {
       ...details,
-      hint: 'log in with docker login or podman login, or give another --authfile; the name may also be wrong, as registries hide what they do not show',
+      hint: 'log in with sealift login (docker login and podman login will do too), or give another --authfile; the name may also be wrong, as registries hide what they do not show',
     });
   }
   if (status === 407) {

@@ -54,6 +54,7 @@ export const ERROR_CODES = {
   ],
   'metadata-malformed': ['malformed', 'trust metadata does not follow the TUF profile'],
   'format-unsupported': ['malformed', 'a format version or a required feature this sealift does not know'],
+  'policy-invalid': ['malformed', 'a policy is not one that sealift can apply; the message names the line'],
   'state-damaged': ['malformed', 'a file of a gate, store, collection or journal is damaged'],
   // trust
   'not-pinned': ['trust', 'no root of this collection has been pinned'],
@@ -73,6 +74,8 @@ export const ERROR_CODES = {
   'name-withdrawn': ['trust', 'the image has been withdrawn'],
   'clock-jump': ['trust', 'the bundle is from too far in the future, or would move the clock too far'],
   'lifetime-too-long': ['trust', 'metadata wants to be valid for longer than 400 days'],
+  'policy-missing': ['trust', 'the policy that was set is gone, or is not the one that was set'],
+  'signature-expired': ['trust', 'a signature has expired'],
   'requirement-unmet': ['trust', 'evidence the publisher or the policy demands is not there'],
   // source
   'source-unreachable': ['source', 'a registry could not be reached, or broke off'],

@@ -21,15 +21,14 @@ export async function runProcess(workflows: Workflows = coreWorkflows): Promise<
     abandon();
     process.exit(code);
   };
-  for (const name of ['SIGINT', 'SIGTERM'] as const) {
-    process.on(name, () => {
-      // The second time nothing is waited for.
-      if (stoppedBy !== undefined)
-        leave(name === 'SIGTERM' ? EXIT_CODES.terminated[0] : EXIT_CODES.cancelled[0]);
-      stoppedBy = name;
-      controller.abort(new SealiftError('cancelled', `stopped by ${name}`));
-    });
-  }
+  const stop = (name: StopSignal): void => {
+    // The second time nothing is waited for.
+    if (stoppedBy !== undefined)
+      leave(name === 'SIGTERM' ? EXIT_CODES.terminated[0] : EXIT_CODES.cancelled[0]);
+    stoppedBy = name;
+    controller.abort(new SealiftError('cancelled', `stopped by ${name}`));
+  };
+  for (const name of ['SIGINT', 'SIGTERM'] as const) process.on(name, () => stop(name));
   // Whoever reads may stop reading (`| head`). What is still to be written has no reader then; without one for the
   // messages the work goes on.
   stdout.on('error', (error: NodeJS.ErrnoException) => {
@@ -53,6 +52,7 @@ export async function runProcess(workflows: Workflows = coreWorkflows): Promise<
     clock: () => performance.now(),
     signal: controller.signal,
     stoppedBy: () => stoppedBy,
+    interrupt: () => stop('SIGINT'),
     onAbandon: (tell) => {
       abandon = tell;
     },

@@ -3,9 +3,11 @@
  * what it uses, and in one interface, so that tests can put something else in its place.
  */
 import type { Context } from '../core/context.ts';
+import type { ImageDetails, ImageDetailsOptions } from '../core/image-details.ts';
 import type { InspectOptions } from '../core/inspect.ts';
 import type { Limits } from '../core/limits.ts';
 import type { WorkerPool } from '../core/pool/pool.ts';
+import type { ImagePreview, PreviewOptions, TagList, TagListOptions } from '../core/preview.ts';
 import type { ClientConfig, ClientConfigOptions } from '../core/publish/client-config.ts';
 import type { RegistryOptions } from '../core/publish/registry.ts';
 import type {
@@ -58,6 +60,9 @@ export interface Workflows {
   verifyBundle(options: VerifyOptions, context: Context): Promise<VerifyResult>;
   importBundle(options: ImportOptions, context: Context): Promise<ImportResult>;
   inspect(options: InspectOptions, context: Context): Promise<InspectResult>;
+  imageDetails(options: ImageDetailsOptions, context: Context): Promise<ImageDetails>;
+  previewImage(options: PreviewOptions, context: Context): Promise<ImagePreview>;
+  listTags(options: TagListOptions, context: Context): Promise<TagList>;
   pinRoot(options: PinOptions, context: Context): Promise<PinResult>;
   trustStatus(options: { gate: string }, context: Context): Promise<TrustStatus>;
   readRoot(location: string, context: Context): Promise<RootSummary>;
@@ -97,6 +102,11 @@ export const coreWorkflows: Workflows = {
   importBundle: async (options, context) =>
     (await import('../core/import.ts')).importBundle(options, context),
   inspect: async (options, context) => (await import('../core/inspect.ts')).inspectLocation(options, context),
+  imageDetails: async (options, context) =>
+    (await import('../core/image-details.ts')).imageDetails(options, context),
+  previewImage: async (options, context) =>
+    (await import('../core/preview.ts')).previewImage(options, context),
+  listTags: async (options, context) => (await import('../core/preview.ts')).listTags(options, context),
   pinRoot: async (options, context) => (await import('../core/trust-admin.ts')).pinRoot(options, context),
   trustStatus: async (options, context) =>
     (await import('../core/trust-admin.ts')).trustStatus(options, context),

@@ -10,7 +10,7 @@ import {
   table,
 } from '../../cli/output/format.ts';
 import { createProgressStore } from '../../cli/output/progress-store.ts';
-import { pictureLines } from '../../cli/output/progress-view.ts';
+import { pictureLines } from '../../cli/output/picture.ts';
 import { exportText, importText, verifyText } from '../../cli/output/report.ts';
 import { createPlainStatus } from '../../cli/output/status.ts';
 import { createStyle, wantsAnimation, wantsColor, wantsUnicode } from '../../cli/output/style.ts';

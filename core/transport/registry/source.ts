@@ -245,14 +245,14 @@ function parseReferrers(bytes: Uint8Array, url: URL, context: Context): Descript
 }
 
 /** The `next` of a Link field (RFC 8288), which has to lead to the same registry. */
-function nextPage(answer: Answer, url: URL): URL | undefined {
+export function nextPage(answer: Answer, url: URL): URL | undefined {
   for (const field of answer.field('link')) {
     for (const match of field.slice(0, 16_384).matchAll(/<([^<>]*)>((?:\s*;\s*[^,;"]+(?:"[^"]*")?)*)/g)) {
       if (!/;\s*rel\s*=\s*(?:"next"|next)(?:\s*(?:;|$))/i.test(match[2] ?? '')) continue;
       const target = match[1] ?? '';
       const next = URL.canParse(target, url.href) ? new URL(target, url) : undefined;
       if (next?.origin !== url.origin || next.username !== '' || next.password !== '') {
-        throw new SealiftError('source-protocol', 'the next page of referrers is not in the same registry', {
+        throw new SealiftError('source-protocol', 'the next page is not in the same registry', {
           subject: showUrl(url),
           got: next === undefined ? 'no URL' : inert(next.origin),
           want: url.origin,

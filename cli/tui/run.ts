@@ -1,0 +1,69 @@
+/** `sealift` on a terminal: opens the program, waits until it is left, leaves a plain summary behind. */
+import type { StatePaths } from '../options/paths.ts';
+import type { Style } from '../output/style.ts';
+import type { Workflows } from '../workflows.ts';
+import { createApp } from './app.ts';
+import { createMachine } from './machine.ts';
+import { startPage } from './pages/start.ts';
+
+export interface TuiOptions {
+  readonly workflows: Workflows;
+  readonly paths: StatePaths;
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly home: string;
+  readonly uid: number | undefined;
+  readonly cwd: string;
+  readonly actor: string;
+  readonly pid: number;
+  readonly clock: () => number;
+  readonly signal: AbortSignal;
+  readonly interrupt: () => void;
+  readonly style: Style;
+  readonly stdin: NodeJS.ReadStream;
+  readonly stdout: NodeJS.WriteStream;
+  /** Told how the terminal is put right on the shortest way out. */
+  onAbandon(abandon: () => void): void;
+}
+
+const MAIN_SCREEN = '\u001b[?1049l\u001b[?25h';
+
+/** @returns true where it was left by the person, false where it was stopped */
+export async function runTui(options: TuiOptions): Promise<boolean> {
+  const { style, stdin, stdout, signal, env, home, uid, cwd } = options;
+  // Ink's colours know FORCE_COLOR only; with NO_COLOR beside it Node prints a warning.
+  process.env['FORCE_COLOR'] = style.color ? '1' : '0';
+  delete process.env['NO_COLOR'];
+  process.env['NODE_ENV'] ??= 'production';
+  const { showScreen } = await import('./screen.ts');
+  const app = createApp(
+    {
+      ...options,
+      machine: createMachine({ env, home, uid, cwd }),
+      readNow: () => new Date(),
+      writeTerminal: (text) => {
+        stdout.write(text);
+      },
+    },
+    startPage,
+  );
+  const screen = showScreen(app, {
+    stdin,
+    stdout,
+    ...(env['INK_SCREEN_READER'] === 'true' ? { screenReader: true } : {}),
+  });
+  options.onAbandon(() => {
+    screen.abandon();
+    if (stdin.isTTY && stdin.isRaw) stdin.setRawMode(false);
+    stdout.write(MAIN_SCREEN);
+  });
+  try {
+    await app.ended;
+  } finally {
+    await screen.close();
+    options.onAbandon(() => {});
+    await app.close();
+  }
+  const summary = app.summary.join('\n\n');
+  if (summary !== '') stdout.write(`${summary}\n`);
+  return !signal.aborted;
+}

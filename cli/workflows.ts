@@ -3,15 +3,18 @@
  * what it uses, and in one interface, so that tests can put something else in its place.
  */
 import type { Context } from '../core/context.ts';
+import type { previewExport } from '../core/export.ts';
 import type { ImageDetails, ImageDetailsOptions } from '../core/image-details.ts';
 import type { InspectOptions } from '../core/inspect.ts';
 import type { Limits } from '../core/limits.ts';
+import type { ImageList } from '../core/lists/list.ts';
 import type { WorkerPool } from '../core/pool/pool.ts';
 import type { ImagePreview, PreviewOptions, TagList, TagListOptions } from '../core/preview.ts';
 import type { ClientConfig, ClientConfigOptions } from '../core/publish/client-config.ts';
 import type { RegistryOptions } from '../core/publish/registry.ts';
 import type {
   CollectionSummary,
+  ExportPreview,
   ExportResult,
   GarbageResult,
   ImportResult,
@@ -51,12 +54,17 @@ export interface Workflows {
   limits(): Promise<Limits>;
   parseLocation(text: string): Promise<NamedLocation>;
   parsePlatform(text: string): Promise<string>;
+  parseImageList(bytes: Uint8Array, name: string, limits: Limits): Promise<ImageList>;
   /** Credentials by registry host, from `authFile` or the usual places. */
   credentials(settings: CredentialSettings): Promise<SourceOptions['credentials']>;
   /** False where the registry wants no credentials. */
   checkLogin(host: string, options: SourceOptions, context: Context): Promise<boolean>;
   createCollection(options: CreateCollectionOptions): Promise<CollectionSummary>;
   exportBundle(options: ExportOptions, context: Context): Promise<ExportResult>;
+  previewExport(
+    options: Parameters<typeof previewExport>[0],
+    context: Context,
+  ): Promise<Omit<ExportPreview, 'skipped'>>;
   verifyBundle(options: VerifyOptions, context: Context): Promise<VerifyResult>;
   importBundle(options: ImportOptions, context: Context): Promise<ImportResult>;
   inspect(options: InspectOptions, context: Context): Promise<InspectResult>;
@@ -88,6 +96,8 @@ export const coreWorkflows: Workflows = {
     const { formatPlatform, parsePlatform } = await import('../core/oci/descriptor.ts');
     return formatPlatform(parsePlatform(text));
   },
+  parseImageList: async (bytes, name, limits) =>
+    (await import('../core/lists/list.ts')).parseImageList(bytes, name, limits),
   credentials: async (settings) => (await import('./options/credentials.ts')).loadCredentials(settings),
   checkLogin: async (host, options, context) =>
     (await import('../core/transport/registry/login.ts')).checkLogin(host, options, context),
@@ -97,6 +107,8 @@ export const coreWorkflows: Workflows = {
   },
   exportBundle: async (options, context) =>
     (await import('../core/export.ts')).exportBundle(options, context),
+  previewExport: async (options, context) =>
+    (await import('../core/export.ts')).previewExport(options, context),
   verifyBundle: async (options, context) =>
     (await import('../core/verify.ts')).verifyBundle(options, context),
   importBundle: async (options, context) =>

@@ -38,10 +38,10 @@ import { blobPath, type Digest, digestAlgorithm, digestHex, formatDigest } from 
 import { type ParsedManifest, parseManifest } from './oci/manifest.ts';
 import { isImageConfig, isTarLayer } from './oci/media-types.ts';
 import type { HashAlgorithm } from './pool/pool.ts';
-import type { CollectionSummary, ExportResult, Weakening } from './results.ts';
+import type { CollectionSummary, ExportPreview, ExportResult, Weakening } from './results.ts';
 import { imageSummaries } from './summaries.ts';
 import { fullName } from './transport/bundle/names.ts';
-import { type CollectedImage, type Content, collectContent } from './transport/collect.ts';
+import { type CollectedImage, type Content, collectContent, type ImageRequest } from './transport/collect.ts';
 import { givenName, imageNameOf, type NamedLocation, placeOf, referenceIn } from './transport/location.ts';
 import { openSource, type Source } from './transport/source.ts';
 import { type Collection, openCollection } from './trust/collection.ts';
@@ -82,6 +82,53 @@ export async function exportBundle(options: ExportOptions, context: Context): Pr
   }
 }
 
+/**
+ * What an export of `options.images` would carry: everything small is fetched, nothing is signed or written.
+ * @throws SealiftError of the sources; `invalid-argument` where nothing was asked for
+ */
+export async function previewExport(
+  options: Pick<ExportOptions, 'images' | 'platforms' | 'includeEvidence' | 'concurrency' | 'source'>,
+  context: Context,
+): Promise<Omit<ExportPreview, 'skipped'>> {
+  refuseEmpty(options);
+  const sources = new SourceSet(options, context);
+  try {
+    context.emit({ type: 'phase', phase: 'resolve', title: 'resolving images' });
+    const images = await sources.named();
+    const content = await collectContent(await requestsOf(images, sources), options, context);
+    const texts = new Map(images.map((named) => [imageNameOf(named), named.text]));
+    return {
+      dryRun: true,
+      images: content.images.map((image) => ({
+        name: image.name,
+        location: texts.get(image.name) ?? image.name,
+        digest: image.manifest.digest,
+        mediaType: image.manifest.mediaType,
+        platforms: image.platforms,
+        size: image.contentSize,
+        evidence: image.evidence.length,
+        digestMadeHere: image.digestMadeHere,
+      })),
+      blobs: {
+        count: content.blobs.size,
+        bytes: [...content.blobs.values()].reduce((sum, { size }) => sum + size, 0),
+      },
+    };
+  } finally {
+    await sources.close();
+  }
+}
+
+function requestsOf(images: readonly NamedLocation[], sources: SourceSet): Promise<ImageRequest[]> {
+  return Promise.all(
+    images.map(async (named, index) => ({
+      name: imageNameOf(named),
+      reference: referenceIn(named.location),
+      source: await sources.get(index),
+    })),
+  );
+}
+
 function unnamed(named: NamedLocation): unknown {
   try {
     imageNameOf(named);
@@ -91,7 +138,7 @@ function unnamed(named: NamedLocation): unknown {
   return new SealiftError('internal', 'an image that has a name was taken for one without');
 }
 
-function refuseEmpty(options: ExportOptions): void {
+function refuseEmpty(options: Pick<ExportOptions, 'images'>): void {
   if (options.images.length === 0) {
     throw new SealiftError('invalid-argument', 'nothing to export', { hint: 'name at least one image' });
   }
@@ -101,13 +148,13 @@ function refuseEmpty(options: ExportOptions): void {
 
 /** The sources of a request, opened when first needed. */
 class SourceSet {
-  readonly #options: ExportOptions;
+  readonly #options: Pick<ExportOptions, 'images' | 'source'>;
   readonly #context: Context;
   /** By place, since an archive of many images is opened, and written out, once. */
   readonly #open = new Map<string, Promise<Source>>();
   #images: readonly NamedLocation[];
 
-  constructor(options: ExportOptions, context: Context) {
+  constructor(options: Pick<ExportOptions, 'images' | 'source'>, context: Context) {
     this.#options = options;
     this.#context = context;
     this.#images = options.images;
@@ -184,13 +231,7 @@ async function planExport(
 ): Promise<SignedPlan> {
   const signer = await unlock(collection, options);
   context.emit({ type: 'phase', phase: 'resolve', title: 'resolving images' });
-  const requests = await Promise.all(
-    options.images.map(async (named, index) => ({
-      name: imageNameOf(named),
-      reference: referenceIn(named.location),
-      source: await sources.get(index),
-    })),
-  );
+  const requests = await requestsOf(options.images, sources);
   const content = await collectContent(requests, options, context);
 
   context.emit({ type: 'phase', phase: 'sign', title: 'signing' });

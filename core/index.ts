@@ -9,10 +9,11 @@ export {
   SealiftError,
 } from './errors.ts';
 export { CHECKS, type CheckName, type EventSink, type SealiftEvent } from './events.ts';
-export { exportBundle } from './export.ts';
+export { exportBundle, previewExport } from './export.ts';
 export { importBundle } from './import.ts';
 export { type InspectOptions, inspectLocation } from './inspect.ts';
 export { DEFAULT_LIMITS, type Limits } from './limits.ts';
+export { type ImageList, type ListedImage, parseImageList, type SkippedValue } from './lists/list.ts';
 export type { HashAlgorithm, Hashes, RangeJob, StreamJob, StreamSink, WorkerPool } from './pool/pool.ts';
 export { createWorkerPool } from './pool/worker-pool.ts';
 export type * from './results.ts';

@@ -101,6 +101,35 @@ export interface ExportResult {
   readonly weakened: readonly Weakening[];
 }
 
+/** What an export would carry: `export --dry-run`. */
+export interface ExportPreview {
+  readonly dryRun: true;
+  readonly images: readonly {
+    readonly name: string;
+    /** As it was asked for. */
+    readonly location: string;
+    readonly digest: string;
+    readonly mediaType: string;
+    readonly platforms: readonly string[];
+    /** Bytes of all distinct blobs of the image, without evidence. */
+    readonly size: number;
+    /** Number of signatures, attestations and whatever else hangs on it. */
+    readonly evidence: number;
+    readonly digestMadeHere: boolean;
+  }[];
+  /** Distinct blobs of all images and their evidence. */
+  readonly blobs: { readonly count: number; readonly bytes: number };
+  /** Values of lists that are no image. */
+  readonly skipped: readonly SkippedListValue[];
+}
+
+export interface SkippedListValue {
+  readonly value: string;
+  /** List and place in it. */
+  readonly place: string;
+  readonly reason: string;
+}
+
 export interface VerifyResult {
   readonly bundle: string;
   readonly size: number;

@@ -2,12 +2,14 @@ import os from 'node:os';
 import { SealiftError } from '../../core/errors.ts';
 import type { Command } from '../command.ts';
 import { transferOptions } from '../options/common.ts';
+import { listOptions, readLists } from '../options/lists.ts';
 import { loginFromOptions, loginOptions, withLogin } from '../options/login.ts';
 import { networkFrom } from '../options/network.ts';
 import { passphraseOptions } from '../options/passphrase.ts';
 import { outputFile } from '../options/paths.ts';
 import { archiveOptions, readCaFile, sourceOptions, temporaryDirectory } from '../options/source.ts';
 import { parseDuration, parseMoment } from '../options/values.ts';
+import { previewText } from '../output/preview.ts';
 import { exportText } from '../output/report.ts';
 import { passphraseMissing } from './init.ts';
 
@@ -18,8 +20,9 @@ export const exportCommand: Command = {
   summary: 'write images and their evidence into one signed file',
   about:
     'IMAGE is a name (alpine:3.20) or a place: docker://REFERENCE, oci:DIRECTORY, oci-archive:FILE, docker-archive:FILE, bundle:FILE or store:DIRECTORY, the last five with :NAME behind to choose one image. NAME=LOCATION gives an image another full name. An export that was interrupted goes on when the same command is run again.',
-  positionals: [{ name: 'IMAGE', describe: '[NAME=]LOCATION', required: true, many: true }],
+  positionals: [{ name: 'IMAGE', describe: '[NAME=]LOCATION', many: true }],
   options: {
+    ...listOptions,
     output: {
       kind: 'text',
       alias: 'o',
@@ -46,7 +49,11 @@ export const exportCommand: Command = {
       kind: 'flag',
       describe: 'write manifest.json too, so that docker load and podman load read the file',
     },
-    force: { kind: 'flag', alias: 'f', describe: 'replace a file that is already there' },
+    'dry-run': {
+      kind: 'flag',
+      describe: 'show what would be exported, with digests and sizes; sign and write nothing',
+    },
+    force: { kind: 'flag', describe: 'replace a file that is already there' },
     writer: {
       kind: 'text',
       value: 'KIND',
@@ -62,13 +69,16 @@ export const exportCommand: Command = {
   examples: [
     'sealift export alpine:3.20 -o images.tar',
     'sealift export --platform linux/amd64 nginx:1.29 quay.io/prometheus/prometheus:v3.0.0 -o images.tar',
+    'helm template ./chart | sealift export -f - --dry-run',
+    'sealift export -f images.txt -f compose.yaml -o images.tar',
     'sealift export docker-archive:saved.tar.gz bundle:last-month.tar:quay.io/acme/app:1 -o images.tar',
     'sealift export docker.io/acme/app:1.0=oci:./build/app -o - | ssh carrier "cat > app.tar"',
   ],
   run: async (runtime) => {
     const { args, paths, workflows, passphrase } = runtime;
     const output = args.text('output');
-    if (output === undefined) {
+    const dryRun = args.flag('dry-run');
+    if (output === undefined && !dryRun) {
       throw new SealiftError('invalid-argument', 'where does the bundle go? --output is missing', {
         subject: '--output',
         hint: 'add --output images.tar, or --output - for standard output',
@@ -83,9 +93,9 @@ export const exportCommand: Command = {
     const caFile = args.text('ca-file');
     const authFile = args.text('authfile');
     const ca = caFile === undefined ? undefined : readCaFile(caFile);
-    const images = await Promise.all(
-      args.positionals('IMAGE').map((image) => workflows.parseLocation(image)),
-    );
+    const given = await Promise.all(args.positionals('IMAGE').map((image) => workflows.parseLocation(image)));
+    const listed = await readLists(runtime);
+    const images = [...given, ...listed.images];
     const platforms = await Promise.all(
       args.list('platform').map((platform) => workflows.parsePlatform(platform)),
     );
@@ -98,7 +108,7 @@ export const exportCommand: Command = {
         "registries' certificates are not checked (--insecure-skip-tls-verify)",
       );
     }
-    const toStdout = output === '-';
+    const toStdout = output === '-' && !dryRun;
     if (toStdout && args.flag('json')) {
       throw new SealiftError(
         'invalid-argument',
@@ -113,6 +123,29 @@ export const exportCommand: Command = {
     const fromFiles = await workflows.credentials({ authFile, env: runtime.env, homedir });
     const login = await loginFromOptions(runtime);
     const credentials = login === undefined ? fromFiles : withLogin(login, images, fromFiles);
+    const common = {
+      images,
+      platforms,
+      includeEvidence: !args.flag('exclude-evidence'),
+      concurrency,
+      source: {
+        plainHttp,
+        insecureSkipTlsVerify,
+        ...(ca === undefined ? {} : { caFile: ca }),
+        ...networkFrom({ env: runtime.env, homedir }),
+        credentials,
+        retryTimes,
+        concurrencyPerHost: concurrency,
+        timeoutMs: 60_000,
+        temporary: temporaryDirectory(args, runtime.env, runtime.cwd),
+        environment: runtime.env,
+      },
+    };
+    if (output === undefined || dryRun) {
+      const preview = await workflows.previewExport(common, await runtime.context());
+      const result = { ...preview, skipped: listed.skipped };
+      return { result, text: (view) => previewText(result, view) };
+    }
     const target = toStdout
       ? ({ kind: 'stream', stream: runtime.claimStdout() } as const)
       : ({ kind: 'file', path: outputFile(output, runtime.cwd) } as const);
@@ -120,28 +153,13 @@ export const exportCommand: Command = {
     const result = await workflows.exportBundle(
       {
         collection: paths.collection.path,
-        images,
+        ...common,
         output: target,
-        platforms,
         lifetime,
         created,
-        includeEvidence: !args.flag('exclude-evidence'),
         dockerArchive: args.flag('docker-archive'),
         force: args.flag('force'),
         writer,
-        concurrency,
-        source: {
-          plainHttp,
-          insecureSkipTlsVerify,
-          ...(ca === undefined ? {} : { caFile: ca }),
-          ...networkFrom({ env: runtime.env, homedir }),
-          credentials,
-          retryTimes,
-          concurrencyPerHost: concurrency,
-          timeoutMs: 60_000,
-          temporary: temporaryDirectory(args, runtime.env, runtime.cwd),
-          environment: runtime.env,
-        },
         passphrase: async (purpose) => {
           const answer = await passphrase(purpose);
           if (answer === undefined) throw passphraseMissing();

@@ -1,0 +1,39 @@
+/** What an export would carry, as text. */
+import { inert } from '../../core/errors.ts';
+import type { ExportPreview } from '../../core/results.ts';
+import type { TextView } from '../command.ts';
+import { formatSize, plural, table } from './format.ts';
+
+export function previewText(result: ExportPreview, { style }: TextView): string {
+  const { images, blobs, skipped } = result;
+  return [
+    ...images.flatMap((image) => [
+      style.bold(inert(image.name)),
+      `  ${style.dim(image.digest)}`,
+      `  ${[
+        image.platforms.length === 0 ? 'no platform' : image.platforms.map((text) => inert(text)).join(', '),
+        formatSize(image.size),
+        ...(image.evidence === 0
+          ? []
+          : [plural(image.evidence, 'signature or attestation', 'signatures and attestations')]),
+      ].join(', ')}`,
+      ...(image.digestMadeHere
+        ? ['  digest made here: signatures of the image in a registry cannot apply to it']
+        : []),
+    ]),
+    ...(skipped.length === 0
+      ? []
+      : [
+          '',
+          style.bold('Left out'),
+          ...table(
+            skipped.map(({ value, place, reason }) => [value === '' ? '""' : value, place, reason]),
+            '  ',
+          ),
+        ]),
+    '',
+    `${plural(images.length, 'image')}, ${plural(blobs.count, 'blob')}, ${formatSize(blobs.bytes)} in all; nothing was signed or written`,
+  ]
+    .map((line) => line.trimEnd())
+    .join('\n');
+}

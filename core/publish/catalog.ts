@@ -26,6 +26,7 @@ h3{font-size:1rem;margin:0;overflow-wrap:anywhere}
 p{margin:.25rem 0}
 a{color:var(--link)}
 .soft{color:var(--soft)}
+nav li{break-inside:avoid}
 nav ul{columns:18rem;margin:.5rem 0;padding-left:1.2rem;overflow-wrap:anywhere}
 article{background:var(--card);border:1px solid var(--line);border-radius:.5rem;padding:.75rem 1rem;margin:.75rem 0}
 article header{display:flex;flex-wrap:wrap;gap:.25rem 1rem;align-items:baseline;justify-content:space-between}

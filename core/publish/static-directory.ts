@@ -32,7 +32,7 @@ import type { BlobSource, Companion, Destination, Listed, ObjectToPut } from './
 import { ROOT_KEY } from './plan.ts';
 import {
   caddyfile,
-  type MappedManifest,
+  type MappedTag,
   nginxExample,
   nginxMapLocations,
   nginxMaps,
@@ -46,8 +46,6 @@ export const SUFFIXES: ReadonlyMap<string, string> = new Map([
   [DOCKER_MANIFEST, '~.dkm'],
   [DOCKER_LIST, '~.dkl'],
 ]);
-
-const TYPES: ReadonlyMap<string, string> = new Map([...SUFFIXES].map(([type, suffix]) => [suffix, type]));
 
 /** `v2/` cannot be a file; web servers that know no better show this for it. */
 const ROOT_FILE = 'v2/index.json';
@@ -126,24 +124,18 @@ export function openStaticDirectory(options: StaticDirectoryOptions, context: Co
     return bytes !== undefined && digestOf(bytes, digestAlgorithm(object.digest)) === object.digest;
   }
 
-  /** Those of this sync and those that others left, by what their files say. */
-  async function allManifests(objects: readonly ObjectToPut[]): Promise<readonly MappedManifest[]> {
+  /** Tags of this sync, and those that others left, by what their files say. */
+  async function allTags(objects: readonly ObjectToPut[]): Promise<readonly MappedTag[]> {
     const found = new Map<string, Listed>();
-    twins.clear();
     await walk('v2/', found);
-    const all = new Map<string, MappedManifest>();
-    const planned = new Set(objects.map(({ key }) => key));
-    for (const [key, suffixes] of twins) {
-      const mediaType = TYPES.get([...suffixes][0] ?? '');
-      if (mediaType === undefined || !found.has(key) || FALLBACK_KEY.test(key)) continue;
-      const name = key.slice(key.lastIndexOf('/') + 1);
-      if (planned.has(key)) continue;
-      const bytes = isDigest(name) ? undefined : await readFileLimited(fileOf(key), context.limits.manifest);
-      const digest = isDigest(name) ? name : bytes && digestOf(bytes);
-      if (digest !== undefined) all.set(key, { key, mediaType, digest });
-    }
-    for (const { key, mediaType, digest } of objects) {
-      if (MANIFEST_KEY.test(key) && !FALLBACK_KEY.test(key)) all.set(key, { key, mediaType, digest });
+    const all = new Map<string, MappedTag>();
+    const isTagKey = (key: string): boolean =>
+      MANIFEST_KEY.test(key) && !FALLBACK_KEY.test(key) && !isDigest(key.slice(key.lastIndexOf('/') + 1));
+    for (const { key, digest } of objects) if (isTagKey(key)) all.set(key, { key, digest });
+    for (const key of found.keys()) {
+      if (!isTagKey(key) || all.has(key)) continue;
+      const bytes = await readFileLimited(fileOf(key), context.limits.manifest);
+      if (bytes) all.set(key, { key, digest: digestOf(bytes) });
     }
     return [...all.values()];
   }
@@ -261,7 +253,7 @@ export function openStaticDirectory(options: StaticDirectoryOptions, context: Co
     async companions(objects) {
       const text = (content: string): Companion => ({ bytes: Buffer.from(content), mediaType: 'text/plain' });
       return new Map([
-        ['config/nginx/maps.conf', text(nginxMaps(await allManifests(objects)))],
+        ['config/nginx/maps.conf', text(nginxMaps(await allTags(objects)))],
         ['config/nginx/locations-maps.conf', text(nginxMapLocations(directory))],
         ['config/nginx/locations-suffixes.conf', text(nginxSuffixLocations(directory))],
         ['config/nginx/example.conf', text(nginxExample(directory))],

@@ -12,37 +12,44 @@ function quoted(directory: string): string {
   return `"${directory.replaceAll(/["\\$\n\r]/g, (c) => `\\${c}`)}"`;
 }
 
-/** What nginx is told of one manifest. */
-export interface MappedManifest {
-  /** Of the tag or digest: `v2/library/alpine/manifests/3.20`. */
+/** What nginx is told of one tag. */
+export interface MappedTag {
+  /** `v2/library/alpine/manifests/3.20` */
   readonly key: string;
-  readonly mediaType: string;
   readonly digest: string;
 }
 
 /**
- * `map` blocks from path to file, media type and digest, for inside `http { }`. A tag leads to the manifest that lies under its
- * digest: until nginx reads the maps again it serves every tag as it was, and then all new ones at once.
+ * `map` blocks from the path of a tag to file and digest, for inside `http { }`. A tag leads to the manifest that lies under
+ * its digest: until nginx reads the maps again it serves every tag as it was, and then all new ones at once.
  */
-export function nginxMaps(manifests: readonly MappedManifest[]): string {
-  const sorted = [...manifests].sort((a, b) => (a.key < b.key ? -1 : 1));
-  const lines = (value: (object: MappedManifest) => string): string =>
-    sorted.map((object) => `  "/${object.key}" "${value(object)}";\n`).join('');
+export function nginxMaps(tags: readonly MappedTag[]): string {
+  const sorted = [...tags].sort((a, b) => (a.key < b.key ? -1 : 1));
+  const lines = (value: (tag: MappedTag) => string): string =>
+    sorted.map((tag) => `  "/${tag.key}" "${value(tag)}";\n`).join('');
   const folder = (key: string): string => key.slice(0, key.lastIndexOf('/'));
   return `${HEAD}
 # For inside http { }; nginx must be told to reload after each sync.
 map_hash_max_size 65536;
 map_hash_bucket_size 512;
 map $uri $sealift_file {
-  default "";
+  default "/none";
 ${lines(({ key, digest }) => `/${folder(key)}/${digest}`)}}
-map $uri $sealift_type {
-  default "";
-${lines(({ mediaType }) => mediaType)}}
 map $uri $sealift_digest {
   default "";
 ${lines(({ digest }) => digest)}}
 `;
+}
+
+const TYPES = `types {
+    ${OCI_MANIFEST} ocim;
+    ${OCI_INDEX} ocii;
+    ${DOCKER_MANIFEST} dkm;
+    ${DOCKER_LIST} dkl;
+  }`;
+
+function tries(file: string): string {
+  return `try_files ${['ocim', 'ocii', 'dkm', 'dkl'].map((suffix) => `${file}~.${suffix}`).join(' ')} @sealift_unknown;`;
 }
 
 function commonLocations(directory: string): string {
@@ -59,6 +66,12 @@ location ~ "^/v2/.+/blobs/(sha(?:256|512):[a-f0-9]+)$" {
   add_header Docker-Content-Digest $1;
   add_header Cache-Control "${FOREVER}";
   error_page 404 = @sealift_unknown;
+}
+location ~ "^/v2/.+/manifests/(sha(?:256|512):[a-f0-9]+)$" {
+  ${TYPES}
+  add_header Docker-Content-Digest $1;
+  add_header Cache-Control "${FOREVER}";
+  ${tries('$uri')}
 }
 location ~ "^/v2/.+/tags/list$" {
   types { }
@@ -107,41 +120,22 @@ ${commonLocations(directory)}location ~ "^/v2/.+/manifests/sha256-[a-f0-9]+$" {
   error_page 404 = @sealift_unknown;
 }
 location ~ "^/v2/.+/manifests/[^/~]+$" {
-  types { }
-  default_type "";
-  add_header Content-Type $sealift_type;
+  ${TYPES}
   add_header Docker-Content-Digest $sealift_digest;
   add_header Cache-Control no-cache;
-  if ($sealift_file = "") {
-    return 404;
-  }
-  error_page 404 = @sealift_unknown;
-  try_files $sealift_file =404;
+  ${tries('$sealift_file')}
 }
 `;
 }
 
 /** For inside `server { }`; nothing needs to be done after a sync. */
 export function nginxSuffixLocations(directory: string): string {
-  const tries = '$uri~.ocim $uri~.ocii $uri~.dkm $uri~.dkl @sealift_unknown';
-  const types = `types {
-    ${OCI_MANIFEST} ocim;
-    ${OCI_INDEX} ocii;
-    ${DOCKER_MANIFEST} dkm;
-    ${DOCKER_LIST} dkl;
-  }`;
   return `${HEAD}
 # For inside server { }; needs nothing else, and no reload after a sync.
-${commonLocations(directory)}location ~ "^/v2/.+/manifests/(sha(?:256|512):[a-f0-9]+)$" {
-  ${types}
-  add_header Docker-Content-Digest $1;
-  add_header Cache-Control "${FOREVER}";
-  try_files ${tries};
-}
-location ~ "^/v2/.+/manifests/[^/~]+$" {
-  ${types}
+${commonLocations(directory)}location ~ "^/v2/.+/manifests/[^/~]+$" {
+  ${TYPES}
   add_header Cache-Control no-cache;
-  try_files ${tries};
+  ${tries('$uri')}
 }
 `;
 }

@@ -183,7 +183,7 @@ class SourceSet {
       // An image of several names that was asked for by one of them has that one.
       const asked = found.filter(({ name }) => name === fullName(wanted));
       if (asked.length > 0) found = asked;
-      if (found.length === 0 || location.kind === 'docker') throw unnamed(named);
+      if (found.length === 0 || 'reference' in location) throw unnamed(named);
       for (const { name, reference } of found)
         images.push({ name, location: { ...location, name: reference }, text: `${name}=${text}` });
     }
@@ -854,15 +854,18 @@ async function openTransfer(plan: SignedPlan, sources: SourceSet, context: Conte
       const before = reusable.get(name);
       if (old && before && (await copyReusable(old, before, target, signal, context))) return;
       let failure: unknown;
+      const digest = digestOfPath(name);
       for (const image of places.get(name)?.images ?? []) {
-        try {
-          return await copyOnce(await openFrom(image, name, size), name, size, target, signal);
-        } catch (error) {
-          // The digest decides, so any source will do; a full disk will not get emptier by asking another one.
-          if (!isSealiftError(error) || (error.category !== 'source' && error.category !== 'malformed'))
-            throw error;
-          failure ??= error.with({ subject: digestOfPath(name) });
-        }
+        do {
+          try {
+            return await copyOnce(await openFrom(image, name, size), name, size, target, signal);
+          } catch (error) {
+            // The digest decides, so any source will do; a full disk will not get emptier by asking another one.
+            if (!isSealiftError(error) || (error.category !== 'source' && error.category !== 'malformed'))
+              throw error;
+            failure ??= error.with({ subject: digest });
+          }
+        } while ((await sources.get(image)).hasOther?.(digest) === true);
       }
       throw (
         failure ??

@@ -19,7 +19,7 @@ export const exportCommand: Command = {
   words: ['export'],
   summary: 'write images and their evidence into one signed file',
   about:
-    'IMAGE is a name (alpine:3.20) or a place: docker://REFERENCE, oci:DIRECTORY, oci-archive:FILE, docker-archive:FILE, bundle:FILE or store:DIRECTORY, the last five with :NAME behind to choose one image. NAME=LOCATION gives an image another full name. An export that was interrupted goes on when the same command is run again.',
+    'IMAGE is a name (alpine:3.20) or a place: docker://REFERENCE, oci:DIRECTORY, oci-archive:FILE, docker-archive:FILE, bundle:FILE or store:DIRECTORY, those five with :NAME behind to choose one image; or docker-daemon:NAME, containers-storage:NAME or containerd:NAME for an engine on this machine. NAME=LOCATION gives an image another full name. An export that was interrupted goes on when the same command is run again.',
   positionals: [{ name: 'IMAGE', describe: '[NAME=]LOCATION', many: true }],
   options: {
     ...listOptions,
@@ -72,6 +72,7 @@ export const exportCommand: Command = {
     'helm template ./chart | sealift export -f - --dry-run',
     'sealift export -f images.txt -f compose.yaml -o images.tar',
     'sealift export docker-archive:saved.tar.gz bundle:last-month.tar:quay.io/acme/app:1 -o images.tar',
+    'sealift export docker-daemon:acme/app:1.0 -o app.tar',
     'sealift export docker.io/acme/app:1.0=oci:./build/app -o - | ssh carrier "cat > app.tar"',
   ],
   run: async (runtime) => {

@@ -30,7 +30,7 @@ export const archiveOptions = {
   tmpdir: {
     kind: 'text',
     value: 'DIR',
-    describe: 'where compressed archives are written out while they are read (default: TMPDIR or /tmp)',
+    describe: 'where compressed archives and those of engines are written out (default: TMPDIR or /tmp)',
   },
 } as const satisfies OptionGroup;
 

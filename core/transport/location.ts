@@ -4,7 +4,7 @@
  */
 import { statSync } from 'node:fs';
 import { inert, isSealiftError, SealiftError } from '../errors.ts';
-import { imageName, parseReference, type Reference } from '../oci/reference.ts';
+import { formatReference, imageName, parseReference, type Reference } from '../oci/reference.ts';
 
 export type Location =
   /** A registry: `docker://REFERENCE`, or a bare name. */
@@ -18,7 +18,12 @@ export type Location =
   /** A sealift bundle: `bundle:FILE[:NAME]`. */
   | { readonly kind: 'bundle'; readonly file: string; readonly name?: string | undefined }
   /** A sealift store: `store:DIR[:NAME]`. */
-  | { readonly kind: 'store'; readonly directory: string; readonly name?: string | undefined };
+  | { readonly kind: 'store'; readonly directory: string; readonly name?: string | undefined }
+  /** An image in an engine on this machine: `docker-daemon:NAME`, `containers-storage:NAME`, `containerd:NAME`. */
+  | {
+      readonly kind: 'docker-daemon' | 'containers-storage' | 'containerd';
+      readonly reference: Reference;
+    };
 
 export interface NamedLocation {
   /** Normalised full image name, where one was given before `=`. */
@@ -35,24 +40,23 @@ const KNOWN_KINDS = [
   'docker-archive:FILE[:NAME]',
   'bundle:FILE[:NAME]',
   'store:DIRECTORY[:NAME]',
+  'docker-daemon:NAME',
+  'containers-storage:NAME',
+  'containerd:NAME',
   'NAME (an image in a registry)',
 ] as const;
 
 /** Kinds that name a place on disk and, behind a colon, an image in it. */
 const FILE_KINDS = ['oci-archive', 'docker-archive', 'bundle'] as const;
 const DIRECTORY_KINDS = ['oci', 'store'] as const;
-const PREFIX = /^(?:[a-z][a-z0-9+.-]*:\/\/|(?:oci|oci-archive|docker-archive|bundle|store):)/i;
+const ENGINE_KINDS = ['docker-daemon', 'containers-storage', 'containerd'] as const;
+const PREFIX = new RegExp(
+  `^(?:[a-z][a-z0-9+.-]*://|(?:${[...FILE_KINDS, ...DIRECTORY_KINDS, ...ENGINE_KINDS].join('|')}):)`,
+  'i',
+);
 
 /** Kinds the design knows and this version does not read yet, so that they get their own words. */
-const FUTURE_KINDS = new Set([
-  'docker-daemon',
-  'containers-storage',
-  'containerd',
-  'static',
-  's3',
-  'file',
-  'dir',
-]);
+const FUTURE_KINDS = new Set(['static', 's3', 'file', 'dir']);
 
 function isDirectoryOnDisk(file: string): boolean {
   return statSync(file, { throwIfNoEntry: false })?.isDirectory() ?? false;
@@ -118,6 +122,8 @@ function parseBare(
     const { path: file, name } = splitPath(text, prefix, isFile);
     return { kind, file, ...(name === undefined ? {} : { name }) };
   }
+  for (const kind of ENGINE_KINDS)
+    if (kind === prefix) return { kind, reference: parseReference(text.slice(prefix.length + 1)) };
   if (text === '' || /^[./~]/.test(text)) throw unknownLocation(text);
   return { kind: 'docker', reference: parseReference(text) };
 }
@@ -154,7 +160,7 @@ function unknownLocation(text: string): SealiftError {
 export function givenName(named: NamedLocation): string | undefined {
   if (named.name !== undefined) return named.name;
   const { location } = named;
-  if (location.kind === 'docker') return imageName(location.reference);
+  if ('reference' in location) return imageName(location.reference);
   if (location.name !== undefined && looksFull(location.name))
     return imageName(parseReference(location.name));
   return undefined;
@@ -191,7 +197,7 @@ function looksFull(name: string): boolean {
 /** What to ask `Source.manifest()` for: digest or tag; elsewhere the name, or empty for the only image. */
 export function referenceIn(location: Location): string {
   if (location.kind === 'docker') return location.reference.digest ?? location.reference.tag ?? 'latest';
-  return location.name ?? '';
+  return 'name' in location ? (location.name ?? '') : '';
 }
 
 /** What locations have in common that one source can serve; undefined for registries, which share connections anyway. */
@@ -202,6 +208,10 @@ export function placeOf(location: Location): string | undefined {
     case 'oci':
     case 'store':
       return `${location.kind}:${location.directory}`;
+    case 'docker-daemon':
+    case 'containers-storage':
+    case 'containerd':
+      return `${location.kind}:${formatReference(location.reference)}`;
     default:
       return `${location.kind}:${location.file}`;
   }

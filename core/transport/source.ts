@@ -5,6 +5,7 @@ import type { Context } from '../context.ts';
 import type { Descriptor } from '../oci/descriptor.ts';
 import type { Digest } from '../oci/digest.ts';
 import type { Location } from './location.ts';
+import type { MirrorSettings } from './mirrors.ts';
 import type { ProxySettings } from './registry/proxy.ts';
 
 export interface SourceManifest {
@@ -54,6 +55,11 @@ export interface Source {
     readonly mediaType: string;
   }): Promise<AsyncIterable<Uint8Array>>;
   /**
+   * True where the last reading of that blob ended with `digest-mismatch`, and `blob()` would now read it from somewhere
+   * else.
+   */
+  hasOther?(digest: Digest): boolean;
+  /**
    * Manifests whose `subject` is this manifest, as the source claims; each without duplicates.
    * @throws SealiftError `source-*`, `json-*`, `manifest-invalid`
    */
@@ -90,6 +96,8 @@ export interface SourceOptions {
   readonly credentials: (host: string, repository?: string) => Promise<Credentials | undefined>;
   /** How often a failed request is tried again. */
   readonly retryTimes: number;
+  /** Milliseconds a server may ask to wait before another attempt (default 5 minutes); for longer, the request fails. */
+  readonly longestWaitMs?: number | undefined;
   /** Requests in flight to one host, over all sources opened with the same options object. */
   readonly concurrencyPerHost: number;
   /** Milliseconds without a byte after which a connection counts as dead. */
@@ -99,6 +107,8 @@ export interface SourceOptions {
    * token server and for where it redirects to; a client certificate is shown to its own host alone.
    */
   readonly hostCertificates?: ((host: string) => Promise<HostCertificates | undefined>) | undefined;
+  /** Where else registries' content may be had. */
+  readonly mirrors?: MirrorSettings | undefined;
   /** Proxies between here and the registries; none unless given. */
   readonly proxies?: ProxySettings | undefined;
   /** Directory for archives that cannot be read where they lie; without it such locations are refused. */
@@ -145,6 +155,12 @@ export async function openSource(
     case 'store': {
       const { openStoreSource } = await import('./store/source.ts');
       return openStoreSource(location, context);
+    }
+    case 'docker-daemon':
+    case 'containers-storage':
+    case 'containerd': {
+      const { openEngineSource } = await import('./engine/source.ts');
+      return openEngineSource(location, options, context);
     }
   }
 }

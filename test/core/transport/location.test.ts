@@ -93,6 +93,20 @@ describe('archives, bundles and stores', () => {
   });
 });
 
+describe('engines', () => {
+  it.each(['docker-daemon', 'containers-storage', 'containerd'])(
+    '%s takes a reference and nothing else',
+    (kind) => {
+      const named = parse(`${kind}:alpine:3.20`);
+      expect(named.location).toMatchObject({ kind, reference: { path: 'library/alpine', tag: '3.20' } });
+      expect(imageNameOf(named)).toBe('docker.io/library/alpine:3.20');
+      expect(imageNameOf(parse(`quay.io/acme/app:1=${kind}:alpine`))).toBe('quay.io/acme/app:1');
+      for (const evil of ['', '--help', '-o/etc/x', 'a b', '../x', 'a?b', 'a;b', '$(id)'])
+        expect(codeOf(() => parse(`${kind}:${evil}`))).toBe('invalid-reference');
+    },
+  );
+});
+
 describe('what sealift does not read', () => {
   it.each([
     '',
@@ -100,9 +114,6 @@ describe('what sealift does not read', () => {
     'oci::x',
     'oci-archive:',
     'docker-archive::x',
-    'docker-daemon:alpine:3.20',
-    'containers-storage:alpine',
-    'containerd:alpine',
     'bundle:',
     'store:',
     'static:x',

@@ -4,7 +4,7 @@ import type { Command } from '../command.ts';
 import { transferOptions } from '../options/common.ts';
 import { listOptions, readLists } from '../options/lists.ts';
 import { loginFromOptions, loginOptions, withLogin } from '../options/login.ts';
-import { networkFrom } from '../options/network.ts';
+import { mirrorOptions, mirrorsFrom, networkFrom } from '../options/network.ts';
 import { passphraseOptions } from '../options/passphrase.ts';
 import { outputFile } from '../options/paths.ts';
 import { archiveOptions, readCaFile, sourceOptions, temporaryDirectory } from '../options/source.ts';
@@ -61,6 +61,7 @@ export const exportCommand: Command = {
       describe: 'sequential or positional (default: what the output allows)',
     },
     ...sourceOptions,
+    ...mirrorOptions,
     ...loginOptions,
     ...archiveOptions,
     ...transferOptions,
@@ -68,6 +69,7 @@ export const exportCommand: Command = {
   },
   examples: [
     'sealift export alpine:3.20 -o images.tar',
+    'sealift export --mirror docker.io=mirror.example/hub alpine:3.20 -o images.tar',
     'sealift export --platform linux/amd64 nginx:1.29 quay.io/prometheus/prometheus:v3.0.0 -o images.tar',
     'helm template ./chart | sealift export -f - --dry-run',
     'sealift export -f images.txt -f compose.yaml -o images.tar',
@@ -122,6 +124,7 @@ export const exportCommand: Command = {
     }
     const homedir = os.homedir();
     const fromFiles = await workflows.credentials({ authFile, env: runtime.env, homedir });
+    const mirrors = await mirrorsFrom(args.list('mirror'), { env: runtime.env, homedir });
     const login = await loginFromOptions(runtime);
     const credentials = login === undefined ? fromFiles : withLogin(login, images, fromFiles);
     const common = {
@@ -134,6 +137,7 @@ export const exportCommand: Command = {
         insecureSkipTlsVerify,
         ...(ca === undefined ? {} : { caFile: ca }),
         ...networkFrom({ env: runtime.env, homedir }),
+        ...mirrors,
         credentials,
         retryTimes,
         concurrencyPerHost: concurrency,

@@ -1,6 +1,16 @@
-/** What surrounds a connection to a registry: proxies and certificates of single hosts. */
+/** What surrounds a connection to a registry: proxies, certificates of single hosts, mirrors. */
 import type { SourceOptions } from '../../core/transport/source.ts';
+import type { OptionGroup } from '../args.ts';
 import { certificateRoots, loadHostCertificates } from './certificates-directory.ts';
+
+/** Options of commands that read images from registries. */
+export const mirrorOptions = {
+  mirror: {
+    kind: 'list',
+    value: 'HOST=MIRROR,…',
+    describe: 'ask MIRROR before the registry HOST; may be given again (registries.conf holds as well)',
+  },
+} as const satisfies OptionGroup;
 
 export interface NetworkSurroundings {
   readonly env: Readonly<Record<string, string | undefined>>;
@@ -25,4 +35,13 @@ export function networkFrom({
     },
     hostCertificates: loadHostCertificates(certificateRoots(homedir)),
   };
+}
+
+/** Mirrors of `--mirror` and of registries.conf. @throws SealiftError `invalid-argument` */
+export async function mirrorsFrom(
+  options: readonly string[],
+  surroundings: NetworkSurroundings,
+): Promise<Pick<SourceOptions, 'mirrors'>> {
+  const { loadMirrors } = await import('./mirrors.ts');
+  return { mirrors: await loadMirrors(options, surroundings) };
 }

@@ -177,7 +177,7 @@ describe('export', () => {
     const attempt = (options?: Parameters<Walk['tryExport']>[2]) =>
       walk.tryExport([name], walk.sandbox.path('out.tar'), {
         ...options,
-        args: ['-f', ...(options?.args ?? [])],
+        args: ['--force', ...(options?.args ?? [])],
       });
     const refused = await attempt();
     expect(refused.code).toBe(6);

@@ -12,7 +12,7 @@ import type { Session } from './session.ts';
 const PROGRESS = 1024 * 1024;
 
 /**
- * Yields exactly `size` bytes. After a failure it goes on from where it was by Range; where the server sends
+ * Yields exactly `size` bytes, or those from `start` on. After a failure it goes on from where it was by Range; where the server sends
  * the whole again, what was delivered is skipped. That both are the same content only the digest can tell.
  * @throws SealiftError `source-*`, `size-mismatch`, `digest-mismatch`
  */
@@ -21,13 +21,14 @@ export async function* readBlob(
   repository: Repository,
   blob: { readonly digest: Digest; readonly size: number },
   context: Context,
+  start = 0,
 ): AsyncGenerator<Uint8Array, void, undefined> {
   const url = new URL(`blobs/${blob.digest}`, repository.base);
   const { size } = blob;
-  let delivered = 0;
+  let delivered = start;
   let etag: string | undefined;
   let failed = 0;
-  let mark = 0;
+  let mark = start;
   for (let tried = false; ; tried = true) {
     try {
       const headers: Record<string, string> = { Accept: '*/*' };

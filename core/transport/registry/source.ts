@@ -6,10 +6,12 @@ import { type Descriptor, parseDescriptor } from '../../oci/descriptor.ts';
 import { type Digest, digestAlgorithm, digestHex, digestOf, isDigest } from '../../oci/digest.ts';
 import { parseManifest } from '../../oci/manifest.ts';
 import type { Reference } from '../../oci/reference.ts';
+import { endpointsFor } from '../mirrors.ts';
 import type { Referrers, Source, SourceManifest, SourceOptions } from '../source.ts';
 import { ask, type Repository } from './authorization.ts';
 import { readBlob } from './blob.ts';
 import { showUrl } from './failures.ts';
+import { openMirroredSource } from './mirrored.ts';
 import { type Answer, discardBody, readAll, refuseEncoding, statusFailure } from './request.ts';
 import { retrying } from './retry.ts';
 import { type Session, takeSession } from './session.ts';
@@ -32,32 +34,64 @@ const NO_REFERRERS_API = new Set([400, 404, 405, 406, 501]);
 const HUB = 'docker.io';
 const HUB_HOST = 'registry-1.docker.io';
 
+type Blob = { readonly digest: Digest; readonly size: number };
+
+/** A repository at one place. */
+export interface RepositorySource extends Source {
+  /** The content of a blob from `start` on. */
+  blobFrom(blob: Blob, start: number): AsyncIterable<Uint8Array>;
+  /** @throws SealiftError `source-too-large` */
+  checkSize(blob: Blob): void;
+}
+
 /**
- * A repository in a registry. Connects at the first question.
- * @throws SealiftError `invalid-reference`; later `invalid-argument` where the CA file is unreadable
+ * A repository in a registry, or in the mirrors `options` names for it. Connects at the first question.
+ * @throws SealiftError `invalid-reference`, `invalid-argument` where the registry is blocked; later `invalid-argument`
+ * where the CA file is unreadable
  */
 export function openRegistrySource(reference: Reference, options: SourceOptions, context: Context): Source {
+  const { domain, path } = reference;
+  const endpoints = options.mirrors ? endpointsFor(reference, options.mirrors) : [];
+  const [only] = endpoints;
+  const isPlain = only?.domain === domain && only.path === path && !only.insecure;
+  if (only === undefined || (endpoints.length === 1 && isPlain)) {
+    return openRepositorySource(reference, options, context);
+  }
+  return openMirroredSource(endpoints, options, context);
+}
+
+/** A repository at one place. @throws as openRegistrySource */
+export function openRepositorySource(
+  reference: Pick<Reference, 'domain' | 'path'>,
+  options: SourceOptions,
+  context: Context,
+): RepositorySource {
   const repository = repositoryOf(reference, options.plainHttp);
   const session = takeSession(options);
   const registry = { session, repository, context };
   let isOpen = true;
+  const checkSize = (blob: Blob): void => {
+    if (!Number.isSafeInteger(blob.size) || blob.size < 0 || blob.size > context.limits.blob) {
+      throw new SealiftError(
+        'source-too-large',
+        `blob is too large: got ${blob.size} bytes, want at most ${context.limits.blob}`,
+        {
+          subject: blob.digest,
+          got: blob.size,
+          want: context.limits.blob,
+        },
+      );
+    }
+  };
   return {
     location: inert(`docker://${reference.domain}/${reference.path}`),
     manifest: (wanted) => fetchManifest(registry, wanted),
     blob: async (blob) => {
-      if (!Number.isSafeInteger(blob.size) || blob.size < 0 || blob.size > context.limits.blob) {
-        throw new SealiftError(
-          'source-too-large',
-          `blob is too large: got ${blob.size} bytes, want at most ${context.limits.blob}`,
-          {
-            subject: blob.digest,
-            got: blob.size,
-            want: context.limits.blob,
-          },
-        );
-      }
+      checkSize(blob);
       return readBlob(session, repository, blob, context);
     },
+    blobFrom: (blob, start) => readBlob(session, repository, blob, context, start),
+    checkSize,
     referrers: (subject) => fetchReferrers(registry, subject),
     close: async () => {
       if (isOpen) session.release();
@@ -67,7 +101,10 @@ export function openRegistrySource(reference: Reference, options: SourceOptions,
 }
 
 /** Where a repository is served, and under which host its credentials are filed. @throws SealiftError `invalid-reference` */
-export function repositoryOf({ domain, path }: Reference, plainHttp: boolean): Repository {
+export function repositoryOf(
+  { domain, path }: Pick<Reference, 'domain' | 'path'>,
+  plainHttp: boolean,
+): Repository {
   return {
     credentialsHost: domain,
     base: baseUrl(domain === HUB ? HUB_HOST : domain, path, plainHttp),

@@ -1,0 +1,263 @@
+/**
+ * A repository that can be had in several places. The digest decides, so any of them will do: what fails is gone on
+ * with at the next, also within a blob, and what sends a wrong one is named and asked last.
+ */
+import { createHash } from 'node:crypto';
+import type { Context } from '../../context.ts';
+import { isSealiftError, SealiftError } from '../../errors.ts';
+import type { Descriptor } from '../../oci/descriptor.ts';
+import { type Digest, digestAlgorithm, digestHex, isDigest } from '../../oci/digest.ts';
+import { type Endpoint, showEndpoint } from '../mirrors.ts';
+import type { Referrers, Source, SourceOptions } from '../source.ts';
+import { openRepositorySource, type RepositorySource } from './source.ts';
+
+/** Of a mirror that others stand behind. */
+const MIRROR_RETRIES = 1;
+/** A mirror that wants to be left alone for longer is left for the next. */
+const MIRROR_WAIT_MS = 2_000;
+/** Blobs up to this size are checked before a byte of them is handed on, so that a wrong one goes unnoticed above. */
+const CHECKED_FIRST = 4 * 1024 * 1024;
+
+/** What runs with one options object know of their endpoints; by `showEndpoint()`. */
+interface Knowledge {
+  /** Asked after all others, as they failed or sent something wrong. */
+  readonly last: Set<string>;
+  readonly told: Set<string>;
+  /** Options that differ from those given in how one kind of endpoint is spoken to; one object for one session. */
+  readonly options: Map<string, SourceOptions>;
+}
+
+const knowledge = new WeakMap<SourceOptions, Knowledge>();
+
+function knowledgeOf(options: SourceOptions): Knowledge {
+  let known = knowledge.get(options);
+  if (!known) {
+    known = { last: new Set(), told: new Set(), options: new Map() };
+    knowledge.set(options, known);
+  }
+  return known;
+}
+
+function optionsFor(endpoint: Endpoint, isLast: boolean, options: SourceOptions): SourceOptions {
+  const changed: Partial<SourceOptions> = {
+    plainHttp: options.plainHttp || endpoint.plainHttp,
+    insecureSkipTlsVerify: options.insecureSkipTlsVerify || endpoint.insecure,
+    retryTimes: isLast ? options.retryTimes : Math.min(options.retryTimes, MIRROR_RETRIES),
+    ...(isLast ? {} : { longestWaitMs: MIRROR_WAIT_MS }),
+  };
+  const { options: all } = knowledgeOf(options);
+  const key = JSON.stringify(changed);
+  let found = all.get(key);
+  if (!found) {
+    found = { ...options, ...changed };
+    all.set(key, found);
+  }
+  return found;
+}
+
+interface Place {
+  readonly name: string;
+  readonly endpoint: Endpoint;
+  readonly source: RepositorySource;
+}
+
+interface Failure {
+  readonly place: Place;
+  readonly error: SealiftError;
+}
+
+/** @throws SealiftError `invalid-reference`, and as the source of one repository */
+export function openMirroredSource(
+  endpoints: readonly Endpoint[],
+  options: SourceOptions,
+  context: Context,
+): Source {
+  const known = knowledgeOf(options);
+  const places: Place[] = endpoints.map((endpoint, index) => ({
+    name: `${showEndpoint(endpoint)}${endpoint.plainHttp ? ' (http)' : ''}`,
+    endpoint,
+    source: openRepositorySource(
+      endpoint,
+      optionsFor(endpoint, index === endpoints.length - 1, options),
+      context,
+    ),
+  }));
+  for (const place of places) {
+    if (!place.endpoint.insecure || place.endpoint.plainHttp) continue;
+    tell('warning', 'tls-not-verified', place, 'its certificate is not checked (insecure = true)');
+  }
+  /** Places that sent something else for a digest. */
+  const wrong = new Map<Digest, Set<Place>>();
+  /** Digests whose last reading ended with a wrong one. */
+  const again = new Set<Digest>();
+
+  function inOrder(wanted: string): Place[] {
+    const fitting = places.filter(
+      ({ endpoint: { pull } }) => pull === 'all' || (pull === 'digest-only') === isDigest(wanted),
+    );
+    const refused = isDigest(wanted) ? wrong.get(wanted) : undefined;
+    const left = fitting.filter((place) => refused?.has(place) !== true);
+    return [
+      ...left.filter(({ name }) => !known.last.has(name)),
+      ...left.filter(({ name }) => known.last.has(name)),
+    ];
+  }
+
+  function tell(level: 'info' | 'warning', code: string, place: Place, message: string): void {
+    const key = `${code} ${place.name} ${message}`;
+    if (known.told.has(key)) return;
+    known.told.add(key);
+    context.emit({ type: 'notice', level, code, message: `${place.name}: ${message}` });
+  }
+
+  /** Notes a failure that another place may not have; throws every other. */
+  function pass(error: unknown, place: Place, wanted: string, hasNext: boolean): SealiftError {
+    if (!isSealiftError(error) || (error.category !== 'source' && error.category !== 'malformed'))
+      throw error;
+    if (error.code === 'digest-mismatch' || error.code === 'size-mismatch') {
+      blame(place, wanted, error.message);
+      return error;
+    }
+    if (error.code !== 'source-not-found') known.last.add(place.name);
+    if (hasNext) tell('info', 'mirror-failed', place, `${error.message}; asking the next`);
+    return error;
+  }
+
+  /** Names a place that sent something else, and does not ask it for this digest again. */
+  function blame(place: Place, wanted: string, message: string): void {
+    known.last.add(place.name);
+    tell('warning', 'mirror-corrupt', place, `sends something else than was asked for: ${message}`);
+    if (!isDigest(wanted)) return;
+    const set = wrong.get(wanted) ?? new Set();
+    set.add(place);
+    wrong.set(wanted, set);
+  }
+
+  async function first<T>(wanted: string, read: (source: RepositorySource) => Promise<T>): Promise<T> {
+    const order = inOrder(wanted);
+    const failures: Failure[] = [];
+    for (const [index, place] of order.entries()) {
+      try {
+        return await read(place.source);
+      } catch (error) {
+        failures.push({ place, error: pass(error, place, wanted, index < order.length - 1) });
+      }
+    }
+    throw summary(failures, wanted);
+  }
+
+  /** The registry's own word where it has one, else the last. */
+  function summary(failures: readonly Failure[], wanted: string): SealiftError {
+    const own = failures.find(({ place }) => !place.endpoint.isMirror) ?? failures.at(-1);
+    const others = new Set(failures.filter((one) => one !== own).map(({ place }) => place.name));
+    if (!own) return new SealiftError('source-not-found', `no mirror may be asked for ${wanted}`);
+    if (others.size === 0) return own.error;
+    return new SealiftError(
+      own.error.code,
+      `${own.error.message} (and ${[...others].join(', ')} could not help either)`,
+      {
+        subject: own.error.subject,
+        got: own.error.got,
+        want: own.error.want,
+        hint: own.error.hint,
+        cause: own.error,
+      },
+    );
+  }
+
+  async function* readChecked(blob: { digest: Digest; size: number }): AsyncGenerator<Uint8Array, void> {
+    const { digest, size } = blob;
+    again.delete(digest);
+    const isSmall = size <= CHECKED_FIRST;
+    for (;;) {
+      const hash = createHash(digestAlgorithm(digest));
+      const held: Uint8Array[] = [];
+      const givers = new Set<Place>();
+      const failures: Failure[] = [];
+      const order = inOrder(digest);
+      let delivered = 0;
+      for (const [index, place] of order.entries()) {
+        try {
+          for await (const chunk of place.source.blobFrom(blob, delivered)) {
+            givers.add(place);
+            hash.update(chunk);
+            delivered += chunk.length;
+            if (isSmall) held.push(chunk);
+            else yield chunk;
+          }
+          break;
+        } catch (error) {
+          failures.push({ place, error: pass(error, place, digest, index < order.length - 1) });
+        }
+      }
+      if (failures.length === order.length) throw summary(failures, digest);
+      const got = hash.digest('hex');
+      if (got === digestHex(digest)) {
+        yield* held;
+        return;
+      }
+      // Of several givers any may be the one. The registry itself is believed longest.
+      for (const one of givers) {
+        if (!one.endpoint.isMirror && givers.size > 1) continue;
+        blame(one, digest, `blob ${digest} has another digest`);
+      }
+      // What was handed on cannot be taken back; whoever asked has to begin again.
+      const hasOther = inOrder(digest).length > 0;
+      if (hasOther && !isSmall) again.add(digest);
+      if (!hasOther || !isSmall) throw wrongBlob(digest, got, givers);
+    }
+  }
+
+  return {
+    location: places.at(-1)?.source.location ?? '',
+    manifest: (wanted) => first(wanted, (source) => source.manifest(wanted)),
+    blob: async (blob) => {
+      places[0]?.source.checkSize(blob);
+      return readChecked(blob);
+    },
+    hasOther: (digest) => again.has(digest) && inOrder(digest).length > 0,
+    referrers: async (subject) => {
+      const order = places.filter(({ name }) => !known.last.has(name));
+      const failures: Failure[] = [];
+      const found: Referrers[] = [];
+      // Mirrors mostly keep no evidence, and say there is none: all are asked.
+      for (const place of order.length > 0 ? order : places) {
+        try {
+          found.push(await place.source.referrers(subject));
+        } catch (error) {
+          failures.push({ place, error: pass(error, place, subject, false) });
+        }
+      }
+      for (const place of places) {
+        if (found.length > 0 && known.last.has(place.name) && !place.endpoint.plainHttp) {
+          tell('warning', 'mirror-evidence', place, 'is not asked for evidence any more, as it failed');
+        }
+      }
+      if (found.length === 0) throw summary(failures, subject);
+      const byDigest = new Map<Digest, Descriptor>();
+      for (const { descriptors } of found) {
+        for (const one of descriptors) if (!byDigest.has(one.digest)) byDigest.set(one.digest, one);
+      }
+      const api = found.some(({ via }) => via === 'referrers-api');
+      return { descriptors: [...byDigest.values()], via: api ? 'referrers-api' : 'referrers-tag' };
+    },
+    close: async () => {
+      await Promise.all(places.map(({ source }) => source.close()));
+    },
+  };
+}
+
+function wrongBlob(digest: Digest, hex: string, givers: ReadonlySet<Place>): SealiftError {
+  const got = `${digestAlgorithm(digest)}:${hex}`;
+  const names = [...givers].map(({ name }) => name).join(' and ');
+  return new SealiftError(
+    'digest-mismatch',
+    `blob from ${names} has another digest: got ${got}, want ${digest}`,
+    {
+      subject: digest,
+      got,
+      want: digest,
+      hint: 'leave that mirror out, or run the same command again',
+    },
+  );
+}

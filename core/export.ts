@@ -87,7 +87,10 @@ export async function exportBundle(options: ExportOptions, context: Context): Pr
  * @throws SealiftError of the sources; `invalid-argument` where nothing was asked for
  */
 export async function previewExport(
-  options: Pick<ExportOptions, 'images' | 'platforms' | 'includeEvidence' | 'concurrency' | 'source'>,
+  options: Pick<
+    ExportOptions,
+    'images' | 'platforms' | 'includeEvidence' | 'includeForeign' | 'concurrency' | 'source'
+  >,
   context: Context,
 ): Promise<Omit<ExportPreview, 'skipped'>> {
   refuseEmpty(options);
@@ -183,7 +186,7 @@ class SourceSet {
       // An image of several names that was asked for by one of them has that one.
       const asked = found.filter(({ name }) => name === fullName(wanted));
       if (asked.length > 0) found = asked;
-      if (found.length === 0 || 'reference' in location) throw unnamed(named);
+      if (found.length === 0 || 'reference' in location || location.kind === 'file') throw unnamed(named);
       for (const { name, reference } of found)
         images.push({ name, location: { ...location, name: reference }, text: `${name}=${text}` });
     }
@@ -475,6 +478,7 @@ function requestHash(options: ExportOptions): string {
       created: options.created ? formatCreated(options.created) : '',
       evidence: options.includeEvidence,
       dockerArchive: options.dockerArchive,
+      ...(options.includeForeign ? { foreign: true } : {}),
     }),
   );
 }

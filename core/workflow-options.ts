@@ -19,6 +19,8 @@ export interface ExportOptions {
   /** When the bundle says it was made; the run's clock unless given. */
   readonly created?: Date | undefined;
   readonly includeEvidence: boolean;
+  /** Carries layers that say they may only be had from their vendor; they are refused otherwise. */
+  readonly includeForeign?: boolean | undefined;
   /** Writes manifest.json also where it is not the default. */
   readonly dockerArchive: boolean;
   /** Replaces a file that is already at the output. */
@@ -51,6 +53,8 @@ export interface VerifyOptions {
   readonly names: readonly string[];
   /** Reads and hashes every blob too. */
   readonly deep: boolean;
+  /** Policy file to judge by instead of the gate's. */
+  readonly policy?: string | undefined;
   readonly overrides: TrustOverrides;
 }
 
@@ -60,6 +64,8 @@ export interface ImportOptions {
   readonly store: string;
   /** Names to let in; empty for all. */
   readonly only: readonly string[];
+  /** Lets in what the policy takes where it refuses other images; without it nothing is let in then. */
+  readonly admitPassing?: boolean | undefined;
   readonly overrides: TrustOverrides;
   /** Asked once when everything is decided and before the first layer is read; false stops with `cancelled`. */
   readonly confirm?: ((result: import('./results.ts').VerifyResult) => Promise<boolean>) | undefined;

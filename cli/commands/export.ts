@@ -19,7 +19,7 @@ export const exportCommand: Command = {
   words: ['export'],
   summary: 'write images and their evidence into one signed file',
   about:
-    'IMAGE is a name (alpine:3.20) or a place: docker://REFERENCE, oci:DIRECTORY, oci-archive:FILE, docker-archive:FILE, bundle:FILE or store:DIRECTORY, those five with :NAME behind to choose one image; or docker-daemon:NAME, containers-storage:NAME or containerd:NAME for an engine on this machine. NAME=LOCATION gives an image another full name. An export that was interrupted goes on when the same command is run again.',
+    'IMAGE is a name (alpine:3.20) or a place: docker://REFERENCE, oci:DIRECTORY, oci-archive:FILE, docker-archive:FILE, bundle:FILE or store:DIRECTORY, those five with :NAME behind to choose one image; or docker-daemon:NAME, containers-storage:NAME or containerd:NAME for an engine on this machine; NAME=file:PATH wraps a plain file. NAME=LOCATION gives an image another full name. An export that was interrupted goes on when the same command is run again.',
   positionals: [{ name: 'IMAGE', describe: '[NAME=]LOCATION', many: true }],
   options: {
     ...listOptions,
@@ -45,6 +45,10 @@ export const exportCommand: Command = {
       describe: 'the moment of making, such as 2026-11-23T12:00:00Z (default: now)',
     },
     'exclude-evidence': { kind: 'flag', describe: 'leave signatures and attestations behind' },
+    'include-foreign': {
+      kind: 'flag',
+      describe: 'carry layers that say they may only be had from their vendor; see to it that you may',
+    },
     'docker-archive': {
       kind: 'flag',
       describe: 'write manifest.json too, so that docker load and podman load read the file',
@@ -74,6 +78,7 @@ export const exportCommand: Command = {
     'helm template ./chart | sealift export -f - --dry-run',
     'sealift export -f images.txt -f compose.yaml -o images.tar',
     'sealift export docker-archive:saved.tar.gz bundle:last-month.tar:quay.io/acme/app:1 -o images.tar',
+    'sealift export registry.example/acme/rules:7=file:./rules.json -o rules.tar',
     'sealift export docker-daemon:acme/app:1.0 -o app.tar',
     'sealift export docker.io/acme/app:1.0=oci:./build/app -o - | ssh carrier "cat > app.tar"',
   ],
@@ -131,6 +136,7 @@ export const exportCommand: Command = {
       images,
       platforms,
       includeEvidence: !args.flag('exclude-evidence'),
+      includeForeign: args.flag('include-foreign'),
       concurrency,
       source: {
         plainHttp,

@@ -81,6 +81,8 @@ export interface CollectOptions {
   /** Platforms to carry; empty for all. */
   readonly platforms: readonly string[];
   readonly includeEvidence: boolean;
+  /** Takes layers that may only be had from their vendor, as far as the source has them. */
+  readonly includeForeign?: boolean | undefined;
   readonly concurrency: number;
 }
 
@@ -207,12 +209,12 @@ class ImageCollector {
 
   async #visitImage(manifest: ParsedManifest, platform: Platform | undefined): Promise<void> {
     for (const layer of manifest.layers) {
-      if (isForeignLayer(layer.mediaType)) {
+      if (isForeignLayer(layer.mediaType) && !this.#options.includeForeign) {
         throw new SealiftError(
           'foreign-layer',
           `layer ${layer.digest} may only be had from its vendor (type ${inert(layer.mediaType)})`,
           {
-            hint: 'export another platform of the image with --platform, or leave the image out',
+            hint: 'if its licence lets you pass it on, add --include-foreign; else choose another platform with --platform, or leave the image out',
           },
         );
       }

@@ -19,6 +19,8 @@ export type Location =
   | { readonly kind: 'bundle'; readonly file: string; readonly name?: string | undefined }
   /** A sealift store: `store:DIR[:NAME]`. */
   | { readonly kind: 'store'; readonly directory: string; readonly name?: string | undefined }
+  /** A plain file, wrapped as an artifact: `NAME=file:PATH`. */
+  | { readonly kind: 'file'; readonly file: string }
   /** An image in an engine on this machine: `docker-daemon:NAME`, `containers-storage:NAME`, `containerd:NAME`. */
   | {
       readonly kind: 'docker-daemon' | 'containers-storage' | 'containerd';
@@ -43,6 +45,7 @@ const KNOWN_KINDS = [
   'docker-daemon:NAME',
   'containers-storage:NAME',
   'containerd:NAME',
+  'NAME=file:PATH',
   'NAME (an image in a registry)',
 ] as const;
 
@@ -51,12 +54,12 @@ const FILE_KINDS = ['oci-archive', 'docker-archive', 'bundle'] as const;
 const DIRECTORY_KINDS = ['oci', 'store'] as const;
 const ENGINE_KINDS = ['docker-daemon', 'containers-storage', 'containerd'] as const;
 const PREFIX = new RegExp(
-  `^(?:[a-z][a-z0-9+.-]*://|(?:${[...FILE_KINDS, ...DIRECTORY_KINDS, ...ENGINE_KINDS].join('|')}):)`,
+  `^(?:[a-z][a-z0-9+.-]*://|(?:${[...FILE_KINDS, ...DIRECTORY_KINDS, ...ENGINE_KINDS, 'file'].join('|')}):)`,
   'i',
 );
 
 /** Kinds the design knows and this version does not read yet, so that they get their own words. */
-const FUTURE_KINDS = new Set(['static', 's3', 'file', 'dir']);
+const FUTURE_KINDS = new Set(['static', 's3', 'dir']);
 
 function isDirectoryOnDisk(file: string): boolean {
   return statSync(file, { throwIfNoEntry: false })?.isDirectory() ?? false;
@@ -122,6 +125,11 @@ function parseBare(
     const { path: file, name } = splitPath(text, prefix, isFile);
     return { kind, file, ...(name === undefined ? {} : { name }) };
   }
+  if (prefix === 'file') {
+    const file = text.slice('file:'.length);
+    if (file === '' || file.includes('\0')) throw unknownLocation(text);
+    return { kind: 'file', file };
+  }
   for (const kind of ENGINE_KINDS)
     if (kind === prefix) return { kind, reference: parseReference(text.slice(prefix.length + 1)) };
   if (text === '' || /^[./~]/.test(text)) throw unknownLocation(text);
@@ -161,6 +169,7 @@ export function givenName(named: NamedLocation): string | undefined {
   if (named.name !== undefined) return named.name;
   const { location } = named;
   if ('reference' in location) return imageName(location.reference);
+  if (location.kind === 'file') return undefined;
   if (location.name !== undefined && looksFull(location.name))
     return imageName(parseReference(location.name));
   return undefined;

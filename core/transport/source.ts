@@ -156,6 +156,10 @@ export async function openSource(
       const { openStoreSource } = await import('./store/source.ts');
       return openStoreSource(location, context);
     }
+    case 'file': {
+      const { openFileSource } = await import('./file/source.ts');
+      return openFileSource(location, context);
+    }
     case 'docker-daemon':
     case 'containers-storage':
     case 'containerd': {

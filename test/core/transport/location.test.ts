@@ -93,6 +93,16 @@ describe('archives, bundles and stores', () => {
   });
 });
 
+describe('plain files', () => {
+  it('need a name, and take the whole path', () => {
+    const named = parse('quay.io/acme/rules:7=file:./a=b:c');
+    expect(named.location).toEqual({ kind: 'file', file: './a=b:c' });
+    expect(imageNameOf(named)).toBe('quay.io/acme/rules:7');
+    expect(codeOf(() => imageNameOf(parse('file:/etc/hosts')))).toBe('invalid-reference');
+    expect(codeOf(() => parse('acme/x:1=file:'))).toBe('unknown-location');
+  });
+});
+
 describe('engines', () => {
   it.each(['docker-daemon', 'containers-storage', 'containerd'])(
     '%s takes a reference and nothing else',

@@ -10,12 +10,14 @@ import { isSealiftError, SealiftError, toSealiftError } from './errors.ts';
 import { formatTimestamp } from './fs/document.ts';
 import { type Gate, type KeptChange, openGate } from './gate/gate.ts';
 import {
+  applyDecisions,
   Checklist,
   type ContentJudgement,
   claimedCollectionId,
   judgeContent,
   judgeTrust,
   type ManifestReader,
+  type PolicyInForce,
   type TrustJudgement,
 } from './judge.ts';
 import { type Digest, digestAlgorithm } from './oci/digest.ts';
@@ -31,9 +33,11 @@ import {
   blobPlaces,
   digestOfName,
   findAnchor,
+  findPolicy,
   heldManifests,
   nameOf,
   openBundle,
+  policyInUse,
   readSmallBlobs,
   selectImages,
 } from './verify.ts';
@@ -112,7 +116,8 @@ async function admitBundle(
     );
     await keeper.finish(trust);
     await auditTrust(gate, trust, options, context);
-    const chosen = selectImages(trust.images, options.only);
+    selectImages(trust.images, options.only);
+    const policy = await findPolicy({ gate: options.gate }, trust.set.time, context);
     const intake = await openIntake(reader, trust.manifest, store, context);
     try {
       const content = await judgeContent(
@@ -121,8 +126,11 @@ async function admitBundle(
         intake.readManifest,
         checklist,
         context,
+        policy,
       );
-      const report = reportOf(trust, chosen, checklist, intake, options);
+      const asked = selectImages(applyDecisions(trust.images, content), options.only);
+      const chosen = choosePassing(asked, content, options);
+      const report = reportOf(trust, asked, checklist, intake, options, policy);
       if (options.confirm && !(await options.confirm(report)))
         throw new SealiftError('cancelled', 'import was declined');
       const wanted = blobsOf(chosen, content);
@@ -164,7 +172,7 @@ async function admitBundle(
         ...report,
         size: intake.size(),
         checks: checklist.results,
-        images: chosen.map((image) => ({ ...image, admitted: true })),
+        images: asked.map((image) => (chosen.includes(image) ? { ...image, admitted: true } : image)),
         store: store.directory,
         ...outcome,
         written,
@@ -178,12 +186,41 @@ async function admitBundle(
   }
 }
 
+/**
+ * What may be let in of what was asked for.
+ * @throws SealiftError `requirement-unmet` where the policy refuses all of it, or a part and the rest is not to be let in alone
+ */
+function choosePassing(
+  asked: readonly ImageVerdict[],
+  { decisions }: ContentJudgement,
+  options: ImportOptions,
+): readonly ImageVerdict[] {
+  const refused = asked.filter(({ name }) => decisions.get(name)?.allowed === false);
+  const [first] = refused;
+  if (!first || (options.admitPassing === true && refused.length < asked.length))
+    return asked.filter((image) => !refused.includes(image));
+  const number = refused.length === asked.length ? `${asked.length}` : `${refused.length} of ${asked.length}`;
+  throw new SealiftError(
+    'requirement-unmet',
+    `the policy refuses ${number} image${asked.length === 1 ? '' : 's'}: ${first.verdict}: ${first.reason}`,
+    {
+      subject: first.name,
+      check: 'policy',
+      hint:
+        refused.length < asked.length
+          ? 'sealift verify BUNDLE shows each; --admit-passing lets the others in'
+          : 'sealift verify BUNDLE shows each; sealift policy explain NAME shows what is demanded',
+    },
+  );
+}
+
 function reportOf(
   trust: TrustJudgement,
   images: readonly ImageVerdict[],
   checklist: Checklist,
   intake: Intake,
   options: ImportOptions,
+  policy: PolicyInForce | undefined,
 ): VerifyResult {
   return {
     bundle: nameOf(options.bundle),
@@ -194,7 +231,7 @@ function reportOf(
     withdrawn: trust.withdrawn,
     vanished: trust.vanished,
     deep: true,
-    policy: 'none',
+    policy: policyInUse(policy),
     weakened: trust.weakened,
   };
 }

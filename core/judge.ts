@@ -13,11 +13,21 @@ import { nameInScope } from './gate/scopes.ts';
 import { blobPath, type Digest } from './oci/digest.ts';
 import { type ParsedManifest, parseManifest } from './oci/manifest.ts';
 import { isIndexType, isManifestType } from './oci/media-types.ts';
-import type { CheckResult, CollectionSummary, ImageVerdict, VerifyResult, Weakening } from './results.ts';
+import type {
+  CheckResult,
+  CollectionSummary,
+  ImageVerdict,
+  PolicyInUse,
+  VerifyResult,
+  Weakening,
+} from './results.ts';
 import { imageSummaries } from './summaries.ts';
 import { readCertificate } from './trust/certificates.ts';
+import type { Evidence, EvidenceSubject } from './trust/evidence/verifier.ts';
 import { parseRoot, rootFingerprint } from './trust/metadata.ts';
 import { verifyArmored } from './trust/openpgp.ts';
+import type { ImageEvidence, PolicyDecision } from './trust/policy/evaluate.ts';
+import type { LoadedPolicy } from './trust/policy/load.ts';
 import { listTargets, listWithdrawn, resolveTarget } from './trust/search.ts';
 import { advance, type KeptMetadata, TrustedSet, type TrustStep } from './trust/trusted-set.ts';
 import type { TrustOverrides } from './workflow-options.ts';
@@ -58,6 +68,11 @@ export class Checklist {
       if (known.category !== 'cancelled') this.#note({ check, status: 'failed', detail: known.message });
       throw known;
     }
+  }
+
+  /** An answer that refuses some of the images and stops nothing. */
+  fail(check: CheckName, detail: string): void {
+    this.#note({ check, status: 'failed', detail });
   }
 
   skip(check: CheckName, detail: string): void {
@@ -405,6 +420,16 @@ function count(number: number, what: string): string {
 export interface ContentJudgement {
   /** Digests of all blobs, by image name: the image itself, and its evidence. */
   readonly blobs: ReadonlyMap<string, ReadonlySet<Digest>>;
+  /** What the policy says, by image name; empty where there is none. */
+  readonly decisions: ReadonlyMap<string, PolicyDecision>;
+}
+
+/** The policy a judgement applies. */
+export interface PolicyInForce {
+  readonly from: PolicyInUse['from'];
+  readonly loaded: LoadedPolicy;
+  /** Time of the run, or that of the last accepted bundle where the clock is behind it. */
+  readonly now: Date;
 }
 
 /** Gives the bytes of a manifest that the bundle lists. */
@@ -417,6 +442,7 @@ export async function judgeContent(
   read: ManifestReader,
   checklist: Checklist,
   context: Context,
+  policy?: PolicyInForce | undefined,
 ): Promise<ContentJudgement> {
   await checklist.run('base', () => {
     if (manifest.base) {
@@ -442,14 +468,89 @@ export async function judgeContent(
     for (const image of manifest.images) await walker.evidence(image);
     walker.refuseStrays();
     const { length } = manifest.evidence;
-    return [undefined, length === 0 ? 'none carried' : `${count(length, 'piece')} carried, not judged`];
+    const fate = policy ? 'whole' : 'not judged';
+    return [undefined, length === 0 ? 'none carried' : `${count(length, 'piece')} carried, ${fate}`];
   });
-  checklist.skip('policy', "no policy is set: the collection's chain decides");
+  const decisions = await judgePolicy(manifest, walker, checklist, policy);
   checklist.skip('approvals', 'none demanded');
-  return { blobs: walker.blobs };
+  return { blobs: walker.blobs, decisions };
+}
+
+/** Asks the policy about every image. That it refuses some is for the caller to act on. */
+async function judgePolicy(
+  manifest: BundleManifest,
+  walker: ContentWalker,
+  checklist: Checklist,
+  policy: PolicyInForce | undefined,
+): Promise<ReadonlyMap<string, PolicyDecision>> {
+  const decisions = new Map<string, PolicyDecision>();
+  if (!policy) {
+    checklist.skip('policy', "no policy is set: the collection's chain decides");
+    return decisions;
+  }
+  const { PolicyJudge } = await import('./trust/policy/evaluate.ts');
+  const judge = new PolicyJudge(policy.loaded, policy.now);
+  try {
+    for (const image of manifest.images)
+      decisions.set(image.name, await judge.judge(await walker.imageEvidence(image)));
+  } catch (error) {
+    await checklist.run('policy', () => {
+      throw error;
+    });
+  }
+  const refused = [...decisions.values()].filter(({ allowed }) => !allowed).length;
+  if (refused > 0) checklist.fail('policy', `${refused} of ${count(decisions.size, 'image')} refused`);
+  else await checklist.run('policy', () => [undefined, `${count(decisions.size, 'image')} accepted`]);
+  return decisions;
+}
+
+/** The images with what the policy said of them. */
+export function applyDecisions(
+  images: readonly ImageVerdict[],
+  { decisions }: Pick<ContentJudgement, 'decisions'>,
+): readonly ImageVerdict[] {
+  return images.map((image) => {
+    const decision = decisions.get(image.name);
+    if (!decision) return image;
+    const evidence = image.evidence.map((piece) => {
+      const judged = [...decision.pieces].find(([digest]) => digest === piece.digest)?.[1];
+      if (!judged) return piece;
+      const { state, reason, verified } = judged;
+      if (!verified) return { ...piece, state, reason: inert(reason) };
+      return {
+        ...piece,
+        state,
+        reason: inert(reason),
+        format: verified.format,
+        signer: verified.signer,
+        claimedName: inert(verified.claimedName),
+        signedAt: `${verified.signedAt.toISOString().slice(0, 19)}Z`,
+        ...(verified.expires ? { expires: `${verified.expires.toISOString().slice(0, 19)}Z` } : {}),
+      };
+    });
+    return {
+      ...image,
+      evidence,
+      verdict: decision.verdict,
+      reason: decision.allowed ? `${image.reason}; ${decision.reason}` : decision.reason,
+      policyScope: decision.scope,
+      requirement: decision.requirement,
+    };
+  });
 }
 
 type ListedImage = BundleManifest['images'][number];
+
+/** Content of evidence up to this size is held while a stream is judged. */
+export const MAX_HELD_EVIDENCE = 256 * 1024;
+
+function isAttestation({
+  annotations,
+}: {
+  readonly annotations?: { readonly [key: string]: string };
+}): boolean {
+  return annotations?.['vnd.docker.reference.type'] === 'attestation-manifest';
+}
 
 class ContentWalker {
   readonly blobs = new Map<string, Set<Digest>>();
@@ -527,6 +628,42 @@ class ContentWalker {
     const [stray] = waiting;
     if (stray !== undefined)
       throw this.#refuse('manifest-invalid', image, `evidence ${stray} hangs on nothing of the image`);
+  }
+
+  /** An image and its evidence as a policy judges them, with the content of what a verifier reads. */
+  async imageEvidence(image: ListedImage): Promise<ImageEvidence> {
+    const subjects: EvidenceSubject[] = [];
+    const omitted = new Set<string>(image.omitted.map(({ digest }) => digest));
+    const seen = new Set<Digest>();
+    const visit = (digest: Digest): void => {
+      const parsed = this.#parsed.get(digest);
+      if (!parsed || seen.has(digest)) return;
+      seen.add(digest);
+      if (digest !== image.digest && parsed.kind === 'image') subjects.push(parsed);
+      for (const child of parsed.manifests) {
+        if (!omitted.has(child.digest) && !isAttestation(child)) visit(child.digest);
+      }
+    };
+    visit(image.digest);
+    const top = this.#parsed.get(image.digest);
+    if (!top) throw new SealiftError('internal', 'an image was not walked', { subject: image.name });
+    const { simpleSigningVerifier } = await import('./trust/evidence/simple-signing.ts');
+    const pieces: Evidence[] = [];
+    for (const digest of image.evidence) {
+      const parsed = this.#parsed.get(digest);
+      const { artifactType } = parsed ?? {};
+      if (!parsed?.subject || artifactType === undefined || !simpleSigningVerifier.accepts(artifactType))
+        continue;
+      const payloads: Uint8Array[] = [];
+      for (const layer of parsed.layers) payloads.push(await this.#payload(layer));
+      pieces.push({ digest, artifactType, subject: parsed.subject.digest, payloads });
+    }
+    return { name: image.name, top, children: subjects, pieces };
+  }
+
+  /** Empty where it is too large to be one: then it is no signature. */
+  async #payload({ digest, size }: { readonly digest: Digest; readonly size: number }): Promise<Uint8Array> {
+    return size > MAX_HELD_EVIDENCE ? new Uint8Array() : this.#read(blobPath(digest));
   }
 
   /** Blobs that nothing refers to have no business in a bundle. */

@@ -52,7 +52,16 @@ export interface EvidenceSummary {
   readonly via: string;
   readonly size: number;
   /** `carried` until a verifier of its format has judged it. */
-  readonly state: 'carried';
+  readonly state: 'verified' | 'carried' | 'invalid' | 'expired';
+  /** Why, in words; absent for what was not judged, like all below. */
+  readonly reason?: string | undefined;
+  readonly format?: string | undefined;
+  /** Fingerprint of the key that signed. */
+  readonly signer?: string | undefined;
+  /** The name the signature is for. */
+  readonly claimedName?: string | undefined;
+  readonly signedAt?: string | undefined;
+  readonly expires?: string | undefined;
 }
 
 export interface ImageSummary {
@@ -77,6 +86,10 @@ export interface ImageVerdict extends ImageSummary {
   readonly reason: string;
   /** The role that rules the name. */
   readonly role: string;
+  /** The part of the policy that applied; absent without a policy, like `requirement`. */
+  readonly policyScope?: string | undefined;
+  /** The requirement that decided, with its line in the policy. */
+  readonly requirement?: string | undefined;
   readonly admitted: boolean;
 }
 
@@ -130,6 +143,12 @@ export interface SkippedListValue {
   readonly reason: string;
 }
 
+export interface PolicyInUse {
+  readonly from: 'gate' | 'file';
+  /** Of the policy file as it was read, lower-case hex. */
+  readonly sha256: string;
+}
+
 export interface VerifyResult {
   readonly bundle: string;
   readonly size: number;
@@ -147,8 +166,8 @@ export interface VerifyResult {
   readonly vanished: readonly string[];
   /** True where blobs were read and hashed too. */
   readonly deep: boolean;
-  /** No policy is set: stated in every report. */
-  readonly policy: 'none';
+  /** The policy that was applied; that there is none is stated in every report. */
+  readonly policy: 'none' | PolicyInUse;
   readonly weakened: readonly Weakening[];
 }
 

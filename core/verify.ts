@@ -13,13 +13,17 @@ import {
 import type { Context } from './context.ts';
 import { SealiftError } from './errors.ts';
 import { openGate } from './gate/gate.ts';
+import { readGatePolicy } from './gate/policy-file.ts';
 import {
   type Anchor,
+  applyDecisions,
   Checklist,
   claimedCollectionId,
   judgeContent,
   judgeTrust,
+  MAX_HELD_EVIDENCE,
   type ManifestReader,
+  type PolicyInForce,
 } from './judge.ts';
 import { blobPath, digestAlgorithm, digestHex, formatDigest } from './oci/digest.ts';
 import type { HashAlgorithm } from './pool/pool.ts';
@@ -39,9 +43,18 @@ export async function verifyBundle(options: VerifyOptions, context: Context): Pr
   try {
     const anchor = await findAnchor(reader, options, context);
     const trust = await judgeTrust(reader, checklist, { anchor, overrides: options.overrides }, context);
-    const images = selectImages(trust.images, options.names);
+    selectImages(trust.images, options.names);
+    const policy = await findPolicy(options, trust.set.time, context);
     const contents = await openContents(reader, trust.manifest, context);
-    await judgeContent(trust.manifest, reader.head, contents.readManifest, checklist, context);
+    const judged = await judgeContent(
+      trust.manifest,
+      reader.head,
+      contents.readManifest,
+      checklist,
+      context,
+      policy,
+    );
+    const images = selectImages(applyDecisions(trust.images, judged), options.names);
     if (options.deep) {
       await checklist.run('layers', async () => {
         const { blobs, bytes } = await contents.hashAll();
@@ -59,12 +72,32 @@ export async function verifyBundle(options: VerifyOptions, context: Context): Pr
       withdrawn: trust.withdrawn,
       vanished: trust.vanished,
       deep: options.deep,
-      policy: 'none',
+      policy: policyInUse(policy),
       weakened: trust.weakened,
     };
   } finally {
     await reader.close();
   }
+}
+
+/**
+ * The policy to judge by: the file that was named, or the gate's; undefined where there is neither.
+ * @throws SealiftError `policy-missing`, `policy-invalid`, `invalid-argument`
+ */
+export async function findPolicy(
+  options: { readonly gate: string; readonly policy?: string | undefined },
+  now: Date,
+  context: Context,
+): Promise<PolicyInForce | undefined> {
+  const { loadPolicy, loadPolicyFile } = await import('./trust/policy/load.ts');
+  if (options.policy !== undefined)
+    return { from: 'file', loaded: await loadPolicyFile(options.policy, context.limits), now };
+  const kept = await readGatePolicy(options.gate);
+  return kept && { from: 'gate', loaded: loadPolicy(kept.bytes, kept.file, context.limits), now };
+}
+
+export function policyInUse(policy: PolicyInForce | undefined): VerifyResult['policy'] {
+  return policy ? { from: policy.from, sha256: policy.loaded.sha256 } : 'none';
 }
 
 export function nameOf(bundle: VerifyOptions['bundle']): string {
@@ -213,7 +246,7 @@ async function streamContents(bundle: StreamBundle, context: Context): Promise<B
   };
 }
 
-/** Manifests of a stream, which come before all layers, held in memory; other small blobs go to `other`. */
+/** Manifests and small evidence of a stream, which come before all layers, held in memory; other small blobs go to `other`. */
 export async function readSmallBlobs(
   bundle: StreamBundle,
   context: Context,
@@ -223,7 +256,8 @@ export async function readSmallBlobs(
   let held = 0;
   for await (const blob of bundle.blobs('small')) {
     context.signal.throwIfAborted();
-    if (blob.kind !== 'manifest') {
+    const isHeld = blob.kind === 'manifest' || (blob.kind === 'evidence' && blob.size <= MAX_HELD_EVIDENCE);
+    if (!isHeld) {
       await other(blob);
       continue;
     }

@@ -19,6 +19,10 @@ export const importCommand: Command = {
       describe: 'the store to import into (default: the path of --store)',
     },
     only: { kind: 'list', value: 'NAME', describe: 'only this image; may be given again' },
+    'admit-passing': {
+      kind: 'flag',
+      describe: 'let in what the policy takes where it refuses other images (without it: nothing then)',
+    },
     ...judgeOptions,
     ...transferOptions,
   },
@@ -44,6 +48,7 @@ export const importCommand: Command = {
         gate: paths.gate.path,
         store,
         only: args.list('only'),
+        admitPassing: args.flag('admit-passing'),
         overrides: { allowClockJump: args.flag('allow-clock-jump') },
         ...(confirm === undefined ? {} : { confirm: (found) => confirm(found, store) }),
         concurrency,

@@ -9,6 +9,7 @@ import { inspectCommand } from './inspect.ts';
 import { loginCommand } from './login.ts';
 import { logoutCommand } from './logout.ts';
 import { lsCommand } from './ls.ts';
+import { policyCheckCommand, policyClearCommand, policyExplainCommand, policySetCommand } from './policy.ts';
 import { serveCommand } from './serve.ts';
 import { syncCommand } from './sync.ts';
 import { trustPinCommand, trustRootCommand, trustStatusCommand } from './trust.ts';
@@ -32,6 +33,10 @@ export const COMMANDS: readonly Command[] = [
   trustPinCommand,
   trustStatusCommand,
   trustRootCommand,
+  policyCheckCommand,
+  policyExplainCommand,
+  policySetCommand,
+  policyClearCommand,
   versionCommand,
   completionCommand,
 ];

@@ -1,3 +1,4 @@
+import path from 'node:path';
 import { SealiftError } from '../../core/errors.ts';
 import type { Command } from '../command.ts';
 import { EXIT_CODES } from '../exit-codes.ts';
@@ -20,6 +21,7 @@ export const verifyCommand: Command = {
       value: 'SHA256',
       describe: 'judge by the root with this fingerprint instead of a pin',
     },
+    policy: { kind: 'text', value: 'FILE', describe: "judge by this policy instead of the gate's" },
     deep: { kind: 'flag', describe: 'read and hash the layers too (default)' },
     'no-deep': { kind: 'flag', describe: 'stop before the layers: signatures, expiry, manifests only' },
     silent: { kind: 'flag', alias: 's', describe: 'print nothing at all; the exit code is the answer' },
@@ -28,6 +30,7 @@ export const verifyCommand: Command = {
   examples: [
     'sealift verify /media/stick/images.tar',
     'sealift verify --fingerprint 1f3c… images.tar docker.io/library/alpine:3.20',
+    'sealift verify --policy policy.json images.tar',
     'sealift verify --silent images.tar && echo good',
   ],
   run: async (runtime) => {
@@ -39,6 +42,7 @@ export const verifyCommand: Command = {
     }
     const fingerprint = args.text('fingerprint');
     const pinned = fingerprint === undefined ? undefined : parseFingerprint(fingerprint, '--fingerprint');
+    const policy = args.text('policy');
     const context = await runtime.context();
     const result = await workflows.verifyBundle(
       {
@@ -47,6 +51,7 @@ export const verifyCommand: Command = {
         fingerprint: pinned,
         names: args.positionals('NAME'),
         deep: !args.flag('no-deep'),
+        ...(policy === undefined ? {} : { policy: path.resolve(runtime.cwd, policy) }),
         overrides: { allowClockJump: args.flag('allow-clock-jump') },
       },
       context,

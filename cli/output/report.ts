@@ -112,14 +112,26 @@ function platformsOf(image: { readonly platforms: readonly string[] }): string {
 }
 
 function evidenceLines(image: ImageSummary): readonly string[] {
-  if (image.evidence.length === 0) return [];
+  const carried = image.evidence.filter(({ state }) => state === 'carried');
+  return [
+    ...image.evidence.flatMap(({ state, format, reason }) =>
+      state === 'carried'
+        ? []
+        : [`evidence ${state}: ${inert(format ?? 'signature')}: ${inert(reason ?? '')}`],
+    ),
+    ...carriedLines(carried),
+  ];
+}
+
+function carriedLines(evidence: ImageSummary['evidence']): readonly string[] {
+  if (evidence.length === 0) return [];
   const types = new Map<string, number>();
-  for (const { artifactType } of image.evidence) {
+  for (const { artifactType } of evidence) {
     const type = artifactType === '' ? 'untyped' : inert(artifactType.replace(/^application\//, ''));
     types.set(type, (types.get(type) ?? 0) + 1);
   }
   return [
-    `${plural(image.evidence.length, 'piece')} of evidence, carried as ${image.evidence.length === 1 ? 'it is' : 'they are'}, not judged:`,
+    `${plural(evidence.length, 'piece')} of evidence, carried as ${evidence.length === 1 ? 'it is' : 'they are'}, not judged:`,
     ...[...types].map(([type, count]) => `  ${count} x ${type}`),
   ];
 }
@@ -163,6 +175,11 @@ function verdictLines(image: ImageVerdict, style: Style): readonly string[] {
   return [
     `${style[kind]} ${paint(word)}  ${style.bold(inert(image.name))}`,
     ...reason,
+    ...(image.requirement === undefined
+      ? []
+      : [
+          `    ${style.dim(`policy: ${inert(image.policyScope ?? '')}; decided by ${inert(image.requirement)}`)}`,
+        ]),
     ...imageLines(image, style, '    '),
   ];
 }
@@ -245,7 +262,11 @@ function verifiedLines(result: VerifyResult, view: TextView): readonly string[] 
     ...withdrawnLines(result, style),
     ...weakenedLines(result.weakened, style),
     '',
-    style.dim('No policy is set: the signatures of the collection decide, and no evidence is demanded.'),
+    style.dim(
+      result.policy === 'none'
+        ? 'No policy is set: the signatures of the collection decide, and no evidence is demanded.'
+        : `Judged by the policy ${result.policy.from === 'gate' ? 'of the gate' : 'that was named'}, sha256 ${result.policy.sha256}.`,
+    ),
   ];
 }
 

@@ -21,6 +21,7 @@ export const AUDIT_EVENTS = [
   'removed',
   'gc',
   'weakened',
+  'policy',
   'log-damaged',
 ] as const;
 export type AuditEvent = (typeof AUDIT_EVENTS)[number];

@@ -22,6 +22,7 @@ import { acquireLock, type Lock } from '../fs/lock.ts';
 import { canonicalJson } from '../json/canonical.ts';
 import type { JsonObject } from '../json/strict.ts';
 import { type AuditInput, type AuditVerification, openAuditLog } from './audit.ts';
+import { POLICY_FEATURE } from './policy-file.ts';
 import { normaliseScopes, scopesOverlap } from './scopes.ts';
 
 export type { AuditEntry, AuditEvent, AuditInput, AuditVerification } from './audit.ts';
@@ -30,6 +31,8 @@ export { nameInScope } from './scopes.ts';
 export const GATE_FORMAT = 1;
 /** Required features this sealift knows. */
 const KNOWN_FEATURES: readonly string[] = [];
+/** Of gate.json; a policy is read by whoever judges (policy-file.ts). */
+const GATE_FEATURES: readonly string[] = [POLICY_FEATURE];
 
 /** What an operator vouched for. */
 export interface Pin {
@@ -182,7 +185,7 @@ export async function openGate(directory: string, options: GateOptions): Promise
   const bytes = await readFileLimited(gateFile, MAX_STATE);
   if (bytes) {
     const document = parseDocument(bytes, { file: gateFile, hint: NEW_GATE_HINT, maxBytes: MAX_STATE });
-    checkFormat(document, gateFile, GATE_FORMAT, KNOWN_FEATURES);
+    checkFormat(document, gateFile, GATE_FORMAT, GATE_FEATURES);
   } else {
     const found = (await listDirectory(directory)).filter(
       (name) => !name.startsWith('.') && name !== 'lost+found',

@@ -2,7 +2,7 @@ import { inert, SealiftError } from '../../core/errors.ts';
 import type { SyncResult } from '../../core/sync.ts';
 import type { Command, TextView } from '../command.ts';
 import { transferOptions } from '../options/common.ts';
-import { parseDestination, parseGrace } from '../options/destination.ts';
+import { bucketAccess, bucketOptions, parseDestination, parseGrace } from '../options/destination.ts';
 import { parseStoreLocation } from '../options/paths.ts';
 import { formatSize, plural } from '../output/format.ts';
 
@@ -12,8 +12,15 @@ export const syncCommand: Command = {
   words: ['sync'],
   summary: 'publish what is in the store where any client can pull it',
   about:
-    'LOCATION is static:DIRECTORY, a tree of files that any web server turns into a registry; configurations for nginx and Caddy and a catalog page are put beside it. What is there already is not sent again, and an interrupted sync goes on when the same command is run again. Only images that were let in through a gate are published.',
-  positionals: [{ name: 'LOCATION', describe: 'where to: static:DIRECTORY', required: true, many: true }],
+    'LOCATION is static:DIRECTORY, a tree of files that any web server turns into a registry, with configurations for nginx and Caddy beside it; or s3://BUCKET[/PREFIX], with credentials as AWS tools find them. A catalog page is put there too. What is there already is not sent again, and an interrupted sync goes on when the same command is run again. Only images that were let in through a gate are published.',
+  positionals: [
+    {
+      name: 'LOCATION',
+      describe: 'where to: static:DIRECTORY or s3://BUCKET[/PREFIX]',
+      required: true,
+      many: true,
+    },
+  ],
   options: {
     prefix: {
       kind: 'text',
@@ -37,12 +44,14 @@ export const syncCommand: Command = {
       describe: `with --prune: how long content stays after its last tag went away (default ${DEFAULT_GRACE})`,
     },
     'dry-run': { kind: 'flag', alias: 'n', describe: 'say what would be done, and do nothing' },
+    ...bucketOptions,
     ...transferOptions,
   },
   examples: [
     'sealift sync static:/srv/images',
     'sealift sync static:/srv/images --prune --dry-run',
     'sealift sync static:/srv/images --map docker.io/acme=acme --host images.example',
+    'sealift sync s3://images --endpoint-url https://s3.example',
     'sealift sync --store /srv/store static:/srv/images static:/mnt/mirror',
   ],
   run: async (runtime) => {
@@ -69,6 +78,7 @@ export const syncCommand: Command = {
       {
         store,
         destinations: locations.map((location) => parseDestination(location, cwd)),
+        access: bucketAccess(args, runtime.env),
         prefix: args.text('prefix'),
         map: args.list('map'),
         host: args.text('host'),

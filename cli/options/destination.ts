@@ -1,24 +1,102 @@
 import path from 'node:path';
+import { getCACertificates } from 'node:tls';
 import type { Context } from '../../core/context.ts';
 import { inert, SealiftError } from '../../core/errors.ts';
 import type { OpenDestination } from '../../core/publish/destination.ts';
 import type { SyncOptions, SyncResult } from '../../core/sync.ts';
+import type { Args, OptionGroup } from '../args.ts';
+import { readCaFile } from './source.ts';
 import { parseDuration } from './values.ts';
 
 /** Where images are published to, as it was written on the command line. */
-export type DestinationSpec = { readonly kind: 'static'; readonly directory: string };
+export type DestinationSpec =
+  | { readonly kind: 'static'; readonly directory: string }
+  | { readonly kind: 'bucket'; readonly bucket: string; readonly prefix: string };
 
-const KINDS = 'static:DIRECTORY';
+/** How a bucket is reached. */
+export interface BucketAccess {
+  readonly endpoint: string | undefined;
+  readonly region: string | undefined;
+  readonly profile: string | undefined;
+  readonly pathStyle: boolean;
+  /** PEM, beside the system's. */
+  readonly ca: Uint8Array | undefined;
+  readonly retryTimes: number;
+}
 
-/** `static:DIR`. */
+/** Options of commands that write to a bucket. */
+export const bucketOptions = {
+  'endpoint-url': {
+    kind: 'text',
+    value: 'URL',
+    describe: 'the S3-compatible server (default: AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, else AWS itself)',
+  },
+  region: { kind: 'text', value: 'NAME', describe: "the bucket's region (default: AWS's settings)" },
+  profile: { kind: 'text', value: 'NAME', describe: "a profile of AWS's configuration files" },
+  addressing: {
+    kind: 'text',
+    value: 'STYLE',
+    choices: ['path', 'virtual'],
+    describe:
+      'whether the bucket is in the path or in the host (default: path with an endpoint, else virtual)',
+  },
+  'ca-file': {
+    kind: 'text',
+    value: 'FILE',
+    describe: 'certificates (PEM) that the endpoint may be signed by, beside those of the system',
+  },
+  'retry-times': {
+    kind: 'text',
+    value: 'N',
+    describe: 'how often a failed request to a bucket is tried again (default 5)',
+  },
+} as const satisfies OptionGroup;
+
+export function bucketAccess(args: Args, env: Readonly<Record<string, string | undefined>>): BucketAccess {
+  const endpoint = args.text('endpoint-url') ?? env['AWS_ENDPOINT_URL_S3'] ?? env['AWS_ENDPOINT_URL'];
+  if (endpoint !== undefined && !/^https?:\/\/[^/?#\s@]+\/?$/.test(endpoint)) {
+    throw new SealiftError(
+      'invalid-argument',
+      `option --endpoint-url: got ${inert(endpoint)}, want a URL such as https://s3.example`,
+      { subject: '--endpoint-url' },
+    );
+  }
+  const region = args.text('region') ?? env['AWS_REGION'] ?? env['AWS_DEFAULT_REGION'];
+  const profile = args.text('profile');
+  const addressing = args.text('addressing') ?? (endpoint === undefined ? 'virtual' : 'path');
+  const caFile = args.text('ca-file');
+  return {
+    endpoint,
+    // Servers that are not AWS's have a region for the signature only, and this is the one they expect.
+    region: region ?? (endpoint !== undefined && profile === undefined ? 'us-east-1' : undefined),
+    profile,
+    pathStyle: addressing === 'path',
+    ca: caFile === undefined ? undefined : readCaFile(caFile),
+    retryTimes: args.integer('retry-times', 0, 100) ?? 5,
+  };
+}
+
+const KINDS = 'static:DIRECTORY or s3://BUCKET[/PREFIX]';
+
+/** `static:DIR` or `s3://BUCKET[/PREFIX]`. */
 export function parseDestination(text: string, cwd: string): DestinationSpec {
   if (text.startsWith('static:') && text.length > 'static:'.length) {
     return { kind: 'static', directory: path.resolve(cwd, text.slice('static:'.length)) };
   }
+  const [, bucket, prefix = ''] =
+    /^s3:\/\/([A-Za-z0-9][A-Za-z0-9._-]{1,62})(?:\/([A-Za-z0-9!_.*'()/-]*))?$/.exec(text) ?? [];
+  const trimmed = prefix.replace(/\/+$/, '');
+  if (
+    bucket !== undefined &&
+    !trimmed.split('/').some((part, at) => (part === '' && at > 0) || /^\.\.?$/.test(part)) &&
+    !trimmed.startsWith('/')
+  ) {
+    return { kind: 'bucket', bucket, prefix: trimmed };
+  }
   throw new SealiftError('unknown-location', `got ${inert(text)}, want ${KINDS}`, {
     subject: inert(text),
     want: KINDS,
-    hint: 'images are published into a directory: static:/srv/images',
+    hint: 'images are published into a directory, static:/srv/images, or a bucket, s3://images',
   });
 }
 
@@ -30,6 +108,7 @@ export function parseGrace(text: string, option: string): number {
 /** What the command asks for, before anything of the library is loaded. */
 export interface SyncRequest extends Omit<SyncOptions, 'destinations' | 'placement'> {
   readonly destinations: readonly DestinationSpec[];
+  readonly access: BucketAccess;
   readonly prefix: string | undefined;
   /** `FROM=TO` */
   readonly map: readonly string[];
@@ -41,20 +120,32 @@ export async function runSync(request: SyncRequest, context: Context): Promise<S
     import('../../core/sync.ts'),
     import('../../core/publish/placement.ts'),
   ]);
-  const { prefix, map, destinations, ...rest } = request;
+  const { prefix, map, destinations, access, ...rest } = request;
   if (prefix !== undefined && !isRepository(prefix)) {
     throw new SealiftError('invalid-argument', `option --prefix: got ${inert(prefix)}, want a repository`, {
       subject: '--prefix',
     });
   }
-  const openers = await Promise.all(destinations.map((spec) => openerOf(spec, request.pid)));
+  const openers = await Promise.all(destinations.map((spec) => openerOf(spec, request.pid, access)));
   return syncStore(
     { ...rest, destinations: openers, placement: { prefix, map: map.map(parseMapping) } },
     context,
   );
 }
 
-async function openerOf(spec: DestinationSpec, pid: number): Promise<OpenDestination> {
-  const { openStaticDirectory } = await import('../../core/publish/static-directory.ts');
-  return async (context) => openStaticDirectory({ directory: spec.directory, pid }, context);
+async function openerOf(spec: DestinationSpec, pid: number, access: BucketAccess): Promise<OpenDestination> {
+  if (spec.kind === 'static') {
+    const { openStaticDirectory } = await import('../../core/publish/static-directory.ts');
+    return async (context) => openStaticDirectory({ directory: spec.directory, pid }, context);
+  }
+  const { openBucket } = await import('../../core/publish/bucket.ts');
+  const { ca, ...rest } = access;
+  // A list of one's own takes the place of the system's, so both are given.
+  const certificates =
+    ca === undefined ? undefined : [...getCACertificates('default'), Buffer.from(ca).toString('utf8')];
+  return (context) =>
+    openBucket(
+      { ...rest, ca: certificates, bucket: spec.bucket, prefix: spec.prefix, timeoutMs: 60_000 },
+      context,
+    );
 }

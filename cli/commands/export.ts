@@ -1,4 +1,5 @@
 import os from 'node:os';
+import path from 'node:path';
 import { SealiftError } from '../../core/errors.ts';
 import type { Command } from '../command.ts';
 import { transferOptions } from '../options/common.ts';
@@ -129,6 +130,7 @@ export const exportCommand: Command = {
     }
     const homedir = os.homedir();
     const fromFiles = await workflows.credentials({ authFile, env: runtime.env, homedir });
+    const cache = args.text('cache');
     const mirrors = await mirrorsFrom(args.list('mirror'), { env: runtime.env, homedir });
     const login = await loginFromOptions(runtime);
     const credentials = login === undefined ? fromFiles : withLogin(login, images, fromFiles);
@@ -144,6 +146,7 @@ export const exportCommand: Command = {
         ...(ca === undefined ? {} : { caFile: ca }),
         ...networkFrom({ env: runtime.env, homedir }),
         ...mirrors,
+        ...(cache === undefined ? {} : { cache: path.resolve(runtime.cwd, cache) }),
         credentials,
         retryTimes,
         concurrencyPerHost: concurrency,

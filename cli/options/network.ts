@@ -10,6 +10,11 @@ export const mirrorOptions = {
     value: 'HOST=MIRROR,…',
     describe: 'ask MIRROR before the registry HOST; may be given again (registries.conf holds as well)',
   },
+  cache: {
+    kind: 'text',
+    value: 'DIR',
+    describe: 'keep blobs of registries here for the next export (default: nothing is kept)',
+  },
 } as const satisfies OptionGroup;
 
 export interface NetworkSurroundings {

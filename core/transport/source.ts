@@ -107,6 +107,8 @@ export interface SourceOptions {
    * token server and for where it redirects to; a client certificate is shown to its own host alone.
    */
   readonly hostCertificates?: ((host: string) => Promise<HostCertificates | undefined>) | undefined;
+  /** Directory in which blobs of registries are kept from one export to the next; none unless given. */
+  readonly cache?: string | undefined;
   /** Where else registries' content may be had. */
   readonly mirrors?: MirrorSettings | undefined;
   /** Proxies between here and the registries; none unless given. */
@@ -134,7 +136,10 @@ export async function openSource(
   switch (location.kind) {
     case 'docker': {
       const { openRegistrySource } = await import('./registry/source.ts');
-      return openRegistrySource(location.reference, options, context);
+      const source = openRegistrySource(location.reference, options, context);
+      if (options.cache === undefined) return source;
+      const { cachedSource, openBlobCache } = await import('./cache.ts');
+      return cachedSource(source, openBlobCache(options.cache, context));
     }
     case 'oci': {
       const { openLayoutSource } = await import('./layout/source.ts');

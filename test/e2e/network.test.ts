@@ -87,6 +87,20 @@ describe('two mirrors, of which one is corrupt', () => {
   });
 });
 
+describe('a cache', () => {
+  it('serves the next export', async () => {
+    const image = largeImage(3, 300_000);
+    const own = await serve(image);
+    const attempt = (name: string) =>
+      walk.export([`${own.host}/team/app:v1`], walk.sandbox.path(name), { args: ['--cache', 'kept'] });
+    await attempt('one.tar');
+    const before = own.requests.filter(({ url }) => url.includes('/blobs/')).length;
+    expect(before).toBeGreaterThan(2);
+    await attempt('two.tar');
+    expect(own.requests.filter(({ url }) => url.includes('/blobs/'))).toHaveLength(before);
+  });
+});
+
 describePeer(['tinyproxy', 'openssl'], 'behind a proxy that wants a login', () => {
   let authority: Authority;
   let proxy: RunningProxy;

@@ -17,6 +17,7 @@ import {
   refuseEncoding,
   send,
   statusFailure,
+  tellRateLimit,
 } from './request.ts';
 import { Transient } from './retry.ts';
 import type { Session } from './session.ts';
@@ -70,6 +71,7 @@ export async function ask(
       { ...question, authorization, urgent, registry: repository.base },
       context,
     );
+    tellRateLimit(session, answer, context);
     if (answer.status !== 401) return answer;
     if (isFresh || answer.url.origin !== repository.base.origin) {
       throw await statusFailure(answer, session, context, 'not authorized');

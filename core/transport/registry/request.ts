@@ -330,6 +330,29 @@ export function refuseEncoding(answer: Answer): void {
   );
 }
 
+/** Part of a rate limit that is little. */
+const LOW = 0.2;
+
+/** Says once for each host that few requests are left, as Docker Hub tells (`ratelimit-remaining: 17;w=21600`). */
+export function tellRateLimit(session: Session, answer: Answer, context: Context): void {
+  const read = (name: string) =>
+    /^(\d{1,9})(?:\s*;\s*w=(\d{1,9}))?/.exec(answer.field(name)[0]?.trim() ?? '');
+  const limit = read('ratelimit-limit');
+  const remaining = read('ratelimit-remaining');
+  if (!limit || !remaining || session.rateTold.has(answer.url.host)) return;
+  const [most, left] = [Number(limit[1]), Number(remaining[1])];
+  if (left > most * LOW) return;
+  session.rateTold.add(answer.url.host);
+  const window =
+    limit[2] === undefined ? '' : ` in ${Math.max(1, Math.round(Number(limit[2]) / 60))} minutes`;
+  context.emit({
+    type: 'notice',
+    level: 'warning',
+    code: 'rate-limit-low',
+    message: `${inert(answer.url.host)} lets ${left} of ${most} requests through${window} before it refuses; logging in often raises the limit`,
+  });
+}
+
 /** Statuses that may be gone next time. */
 const TRANSIENT = new Set([408, 429, 500, 502, 503, 504]);
 

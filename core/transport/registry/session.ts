@@ -27,6 +27,8 @@ export interface Session {
   /** The proxy a request to `url` goes through. @throws SealiftError `invalid-argument` */
   proxyFor(url: URL): URL | undefined;
   limiterFor(url: URL): Limiter;
+  /** Hosts whose running out of requests was told. */
+  readonly rateTold: Set<string>;
   /** By registry origin and repository. */
   readonly access: Map<string, RepositoryAccess>;
   /** `text` without any secret this session has used. */
@@ -76,6 +78,7 @@ function createSession(options: SourceOptions, isLast: () => boolean): Session {
   };
   return {
     options,
+    rateTold: new Set(),
     access: new Map(),
     async agentFor(url, registry) {
       const proxy = proxyFor(url, options.proxies);

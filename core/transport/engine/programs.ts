@@ -8,6 +8,8 @@ import { inert, SealiftError } from '../../errors.ts';
 import type { SourceOptions } from '../source.ts';
 
 const MOST_MESSAGE = 4096;
+/** Milliseconds a program has to tidy up after it was asked to end. */
+const PATIENCE = 5000;
 
 /** The first of `names` that is on the PATH of the given environment. */
 export async function findProgram(
@@ -44,30 +46,37 @@ export async function runProgram(
   const child = spawn(file, [...args], {
     env: { ...environment } as NodeJS.ProcessEnv,
     stdio: ['ignore', 'ignore', 'pipe'],
-    signal: context.signal,
-    killSignal: 'SIGTERM',
   });
   let said = '';
   child.stderr.on('data', (part: Buffer) => {
     // The end of it says why.
     said = (said + part.toString('utf8')).slice(-MOST_MESSAGE);
   });
-  return new Promise((resolve, reject) => {
-    child.once('error', (cause) => {
-      if (context.signal.aborted) reject(context.signal.reason);
-      else {
-        reject(
-          new SealiftError('source-unreachable', `cannot start ${inert(path.basename(file))}`, {
-            subject: inert(file),
-            cause,
-          }),
-        );
-      }
+  let patience: NodeJS.Timeout | undefined;
+  const stop = () => {
+    child.kill('SIGTERM');
+    patience = setTimeout(() => child.kill('SIGKILL'), PATIENCE);
+  };
+  context.signal.addEventListener('abort', stop, { once: true });
+  try {
+    // Also after an abort the end is waited for: what it writes to is removed next.
+    const { code, signal } = await new Promise<{ code: number | null; signal: string | null }>(
+      (resolve, reject) => {
+        child.once('error', reject);
+        child.once('close', (exit, by) => resolve({ code: exit, signal: by }));
+      },
+    );
+    context.signal.throwIfAborted();
+    if (code === 0) return {};
+    return { failure: said.trim().split('\n').at(-1) || `it ended with ${code ?? signal}` };
+  } catch (cause) {
+    if (context.signal.aborted) throw context.signal.reason;
+    throw new SealiftError('source-unreachable', `cannot start ${inert(path.basename(file))}`, {
+      subject: inert(file),
+      cause,
     });
-    child.once('close', (code, signal) => {
-      if (context.signal.aborted) reject(context.signal.reason);
-      else if (code === 0) resolve({});
-      else resolve({ failure: said.trim().split('\n').at(-1) || `it ended with ${code ?? signal}` });
-    });
-  });
+  } finally {
+    clearTimeout(patience);
+    context.signal.removeEventListener('abort', stop);
+  }
 }

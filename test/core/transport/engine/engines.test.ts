@@ -1,5 +1,5 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import http from 'node:http';
 import os from 'node:os';
 import path from 'node:path';
@@ -7,6 +7,7 @@ import { setTimeout as wait } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { ImageSummary } from '../../../../core/results.ts';
 import { parseLocation } from '../../../../core/transport/location.ts';
+import { openSource } from '../../../../core/transport/source.ts';
 import { dockerArchiveOf, tarDirectory } from '../../../../fixtures/archives.ts';
 import { makeLayout, multiArchImage, singleImage } from '../../../../fixtures/images.ts';
 import { describePeer } from '../../../../fixtures/peers.ts';
@@ -153,6 +154,32 @@ describe('programs that are not there', () => {
     const failure = await failureOf(exported(`${kind}:${NAME}`, { PATH: `${short}:relative` }));
     expect(failure.code).toBe('source-unreachable');
     expect(failure.message).toMatch(/needs (podman or skopeo|ctr)/);
+  });
+});
+
+describe('a program that takes its time', () => {
+  it('is ended with the run, and leaves nothing', async () => {
+    const bin = path.join(short, 'slow');
+    mkdirSync(bin);
+    const pidFile = path.join(bin, 'pid');
+    writeFileSync(
+      path.join(bin, 'podman'),
+      `#!/bin/sh\necho $$ >${pidFile}.new\nmv ${pidFile}.new ${pidFile}\nexec sleep 600\n`,
+      {
+        mode: 0o755,
+      },
+    );
+    const stop = new AbortController();
+    const opened = openSource(
+      parseLocation(`containers-storage:${NAME}`).location,
+      { ...SOURCE_OPTIONS, temporary, environment: { PATH: `${bin}:${process.env['PATH']}` } },
+      { ...world.context(), signal: stop.signal },
+    );
+    await answers(() => readFileSync(pidFile));
+    stop.abort();
+    await expect(opened).rejects.toThrow();
+    expect(() => process.kill(Number(readFileSync(pidFile, 'utf8')), 0)).toThrow('ESRCH');
+    expect(readdirSync(temporary)).toEqual([]);
   });
 });
 

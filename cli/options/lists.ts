@@ -31,7 +31,8 @@ export async function readLists(runtime: Runtime): Promise<ReadLists> {
   const { args, workflows, cwd } = runtime;
   const files = args.list('list');
   if (files.length === 0) return { images: [], skipped: [] };
-  if (files.filter((file) => file === '-').length > 1)
+  const fromStdin = files.filter((file) => file === '-').length;
+  if (fromStdin > 1 || (fromStdin === 1 && args.flag('password-stdin')))
     throw new SealiftError('invalid-argument', 'standard input can be read once', { subject: '--list' });
   const limits = await workflows.limits();
   const images: NamedLocation[] = [];

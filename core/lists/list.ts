@@ -59,7 +59,7 @@ export async function parseImageList(
   if (lines.every(({ content }) => isPlainLine(content))) {
     for (const { content, number } of lines) readLine(content, number, found);
   } else {
-    await readYaml(text, found);
+    await readDocuments(text, found);
   }
   return found.list();
 }
@@ -138,32 +138,50 @@ function readLine(content: string, number: number, found: Findings): void {
 
 type Value = string | readonly Value[] | { readonly [key: string]: Value } | null | undefined;
 
-async function readYaml(text: string, found: Findings): Promise<void> {
+/** What JSON says, numbers as they are written; undefined where it is no JSON, which YAML may still be. */
+function readJson(text: string): Value {
+  if (!/^\s*[[{]/.test(text)) return undefined;
+  try {
+    return JSON.parse(text, (_key, value: unknown, context?: { readonly source?: string }) =>
+      typeof value === 'number' ? (context?.source ?? String(value)) : value,
+    ) as Value;
+  } catch (error) {
+    if (error instanceof SyntaxError) return undefined;
+    throw error;
+  }
+}
+
+async function parseDocuments(text: string, found: Findings): Promise<Value[]> {
+  // The same text would be YAML too; this is ten times faster.
+  const json = readJson(text);
+  if (json !== undefined) return [json];
   const { parseAllDocuments } = await import('yaml');
+  // Only strings: the tag 3.20 is no number, and no tag makes an object of a class.
+  const parsed = parseAllDocuments(text, {
+    schema: 'failsafe',
+    merge: true,
+    uniqueKeys: false,
+    logLevel: 'silent',
+  });
+  return [...parsed].map((document) => {
+    const [error] = document.errors;
+    if (error) {
+      const line = error.linePos?.[0].line;
+      throw invalid(
+        found.name,
+        `neither lines nor YAML nor JSON${line === undefined ? '' : `, line ${line}`}: ${inert(error.message.split('\n', 1)[0] ?? '', 200)}`,
+        error,
+        text.includes('{{') ? 'a chart is no list yet: give the output of helm template' : undefined,
+      );
+    }
+    return document.toJS({ maxAliasCount: MOST_ALIASES }) as Value;
+  });
+}
+
+async function readDocuments(text: string, found: Findings): Promise<void> {
   let documents: Value[];
   try {
-    // Only strings: the tag 3.20 is no number, and no tag makes an object of a class.
-    const parsed = parseAllDocuments(text, {
-      schema: 'failsafe',
-      merge: true,
-      uniqueKeys: false,
-      stringKeys: false,
-      logLevel: 'silent',
-      prettyErrors: true,
-    });
-    documents = [...parsed].map((document) => {
-      const [error] = document.errors;
-      if (error) {
-        const line = error.linePos?.[0].line;
-        throw invalid(
-          found.name,
-          `neither lines nor YAML nor JSON${line === undefined ? '' : `, line ${line}`}: ${inert(error.message.split('\n', 1)[0] ?? '', 200)}`,
-          error,
-          text.includes('{{') ? 'a chart is no list yet: give the output of helm template' : undefined,
-        );
-      }
-      return document.toJS({ maxAliasCount: MOST_ALIASES }) as Value;
-    });
+    documents = await parseDocuments(text, found);
   } catch (error) {
     if (isSealiftError(error)) throw error;
     // The parser says so of anchors that blow up, and the engine of nesting without end.

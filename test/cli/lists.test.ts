@@ -42,6 +42,11 @@ it('tells what is no image, and refuses a list without any', async () => {
   });
   expect(run.code).not.toBe(0);
   expect(JSON.parse(run.stdout).error).toMatchObject({ code: 'list-invalid', subject: 'standard input' });
+  const both = ['export', '-f', '-', '--username', 'me', '--password-stdin', '--dry-run', '--json'];
+  expect(JSON.parse((await box.run(both, { input: 'x' })).stdout).error).toMatchObject({
+    code: 'invalid-argument',
+    subject: '--list',
+  });
   expect((await box.run(['export', '-f', 'none.txt', '--dry-run'])).stderr).toContain('none.txt');
   expect((await box.run(['export', '-o', 'x.tar'])).stderr).toContain('nothing to export');
 });

@@ -112,6 +112,8 @@ spec:
       image: busybox
 `;
 
+/** As compose writes it. */
+const VARIABLE = ['$', '{TAG:-latest}'].join('');
 const COMPOSE = `x-base: &base
   image: redis:7.4
   restart: always
@@ -129,7 +131,7 @@ services:
     build: {context: ./worker}
     image: acme/worker:1
   odd:
-    image: "acme/odd:\${TAG:-latest}"
+    image: "acme/odd:${VARIABLE}"
 volumes: {image: {}}
 `;
 
@@ -187,7 +189,7 @@ describe('YAML and JSON', () => {
     ]);
     expect(await reasons(COMPOSE)).toEqual([
       ['./api', 'it is built from a directory and has no name'],
-      ['acme/odd:${TAG:-latest}', 'it holds a variable; give the output of docker compose config'],
+      [`acme/odd:${VARIABLE}`, 'it holds a variable; give the output of docker compose config'],
     ]);
   });
 
@@ -212,6 +214,11 @@ describe('YAML and JSON', () => {
       items: [{ spec: { containers: [{ image: 'nginx:1.29' }] } }, { status: { image: 'nginx:1.29' } }],
     };
     expect(await names(JSON.stringify(pods, null, 1))).toEqual(['docker.io/library/nginx:1.29']);
+    expect(await names('{"image": {"repository": "acme/a", "tag": 3.20}}')).toEqual([
+      'docker.io/acme/a:3.20',
+    ]);
+    // No JSON, and YAML all the same.
+    expect(await names('{image: "alpine:3.20", # the base\n}')).toEqual(['docker.io/library/alpine:3.20']);
     expect(await names('["alpine:3.20", "busybox"]')).toHaveLength(2);
     expect(await names('- alpine:3.20\n- busybox\n')).toHaveLength(2);
     expect(await names('images:\n  - alpine:3.20\n')).toEqual(['docker.io/library/alpine:3.20']);

@@ -146,7 +146,7 @@ async function openScreen(surroundings: Surroundings): Promise<number> {
   });
   try {
     const { runTui } = await import('./tui/run.ts');
-    const left = await runTui({
+    const { left, resumeHint } = await runTui({
       ...surroundings,
       paths: resolvePaths(NO_ARGS, surroundings),
       actor: actorName(env),
@@ -156,7 +156,8 @@ async function openScreen(surroundings: Surroundings): Promise<number> {
       stdout: stdout as NodeJS.WriteStream,
     });
     if (left) return EXIT_CODES.done[0];
-    throw isSealiftError(signal.reason) ? signal.reason : new SealiftError('cancelled', 'stopped');
+    const reason = isSealiftError(signal.reason) ? signal.reason : new SealiftError('cancelled', 'stopped');
+    throw reason.with({ hint: resumeHint });
   } catch (thrown) {
     const error = toSealiftError(thrown);
     stderr.write(`${errorText(error, style)}\n`);

@@ -54,6 +54,8 @@ export interface App {
   say(note: string): void;
   copy(text: string, what: string): void;
   leaveBehind(text: string): void;
+  /** How what was stopped goes on; told after the program has ended. */
+  resumeHint: string | undefined;
   quit(): void;
   /** Runs a workflow; it is stopped with the program, and the program waits for it. */
   work<T>(
@@ -121,6 +123,7 @@ export function createApp(options: AppOptions, first: (app: App) => Page): App {
   const app: App = {
     options,
     summary,
+    resumeHint: undefined,
     get page() {
       return pages.at(-1) as Page;
     },
@@ -150,6 +153,7 @@ export function createApp(options: AppOptions, first: (app: App) => Page): App {
       if (at < 1) return;
       for (const gone of pages.slice(at)) gone.closed?.();
       pages = pages.slice(0, at);
+      app.page.shown?.();
       app.changed();
     },
     home: () => {

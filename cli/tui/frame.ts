@@ -7,6 +7,9 @@ import { clip, padTo, textWidth } from './text.ts';
 export const LEAST_COLUMNS = 60;
 export const LEAST_ROWS = 16;
 
+/** What is not text while something is typed. */
+const TYPING_KEYS: ReadonlySet<string> = new Set(['open', 'next', 'no']);
+
 export interface FrameSize {
   readonly columns: number;
   readonly rows: number;
@@ -59,14 +62,14 @@ function footer(page: Page, columns: number, app: App): string {
   const hints = page.keys
     .filter(({ quiet }) => quiet !== true)
     // While something is typed, letters are letters.
-    .filter(({ action }) => !typing || KEY_MAP[action].keys.some((key) => key.length > 1))
+    .filter(({ action }) => !typing || TYPING_KEYS.has(action))
     .map(({ action, label }) => {
       const spec = KEY_MAP[action];
       const key = typing ? (spec.keys.find((one) => one.length > 1) ?? '') : (spec.keys[0] ?? '');
       return [keyLabel(key, style.unicode), label ?? spec.label] as const;
     });
   const always: (readonly [string, string])[] = [];
-  if (page.busy === true) always.push(['Ctrl-C', 'stop']);
+  if (app.pages.some(({ busy }) => busy === true)) always.push(['Ctrl-C', 'stop']);
   else {
     if (app.pages.length > 1 && !page.keys.some(({ action }) => action === 'no'))
       always.push(['esc', 'back']);

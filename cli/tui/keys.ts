@@ -15,6 +15,7 @@ export type Action =
   | 'add'
   | 'remove'
   | 'tags'
+  | 'plain'
   | 'proceed'
   | 'inspect'
   | 'json'
@@ -54,6 +55,7 @@ export const KEY_MAP: Readonly<Record<Action, KeySpec>> = {
     label: 'tags',
     help: 'choose among the tags of a repository or the images of a layout',
   },
+  plain: { keys: ['p'], label: 'plain HTTP', help: 'ask registries without TLS, or with it again' },
   proceed: { keys: ['c'], label: 'continue', help: 'go on with what is chosen' },
   inspect: { keys: ['i'], label: 'inspect', help: 'look inside without importing' },
   json: { keys: ['J'], label: 'JSON', help: 'the same as JSON' },

@@ -5,7 +5,9 @@ import path from 'node:path';
 import { inert } from '../../core/errors.ts';
 import { type FileSystemFacts, inspectFileSystem } from '../../core/fs/space.ts';
 import { asObject, parseJson } from '../../core/json/strict.ts';
-import { dataDirectory } from '../options/paths.ts';
+import { dataDirectory, type StatePath } from '../options/paths.ts';
+
+export type { FileSystemFacts } from '../../core/fs/space.ts';
 
 export interface FoundBundle {
   readonly file: string;
@@ -29,8 +31,8 @@ export interface Machine {
   /** Media that can be taken out, and the bundles in their uppermost directory. */
   media(): Promise<readonly Medium[]>;
   bundlesIn(directory: string): Promise<readonly FoundBundle[]>;
-  /** Directories of collections: the chosen one and those beside it in the data directory. */
-  collections(chosen: string): Promise<readonly string[]>;
+  /** Directories of collections: the chosen one and, where none was named, those beside it. */
+  collections(chosen: StatePath): Promise<readonly string[]>;
   exists(file: string): boolean;
   /** The last entries of a gate's audit log, newest first. */
   activity(gate: string, count: number): Promise<readonly Activity[]>;
@@ -68,8 +70,9 @@ export function createMachine(
     bundlesIn,
     collections: async (chosen) => {
       const beside = path.join(data, 'collections');
-      const names = await readdir(beside).catch(() => []);
-      const all = [chosen, ...names.sort().map((name) => path.join(beside, name))];
+      // Whoever names one means that one.
+      const names = chosen.from === 'default' ? await readdir(beside).catch(() => []) : [];
+      const all = [chosen.path, ...names.sort().map((name) => path.join(beside, name))];
       return [...new Set(all)].filter((directory) => existsSync(path.join(directory, 'collection.json')));
     },
     exists: existsSync,
@@ -100,7 +103,10 @@ function mountPoints(file: string, roots: readonly string[]): readonly string[] 
     const point = escaped.replace(/\\([0-7]{3})/g, (_, digits: string) =>
       String.fromCharCode(Number.parseInt(digits, 8)),
     );
-    return roots.some((root) => point === root || point.startsWith(`${root}/`)) ? [point] : [];
+    // /run/media/PERSON/LABEL is the deepest; what is mounted below that is no medium of its own.
+    const within = (root: string): boolean =>
+      point === root || (point.startsWith(`${root}/`) && point.slice(root.length).split('/').length <= 3);
+    return roots.some(within) ? [point] : [];
   });
   return [...new Set(points)];
 }

@@ -35,6 +35,8 @@ export interface Page {
   act(action: Action): boolean;
   /** Something was typed into the field. */
   typed?(): void;
+  /** It can be seen again, after pages above it are gone. */
+  shown?(): void;
   /** The page is gone: what runs for it is to stop. */
   closed?(): void;
 }

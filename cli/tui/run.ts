@@ -27,8 +27,14 @@ export interface TuiOptions {
 
 const MAIN_SCREEN = '\u001b[?1049l\u001b[?25h';
 
-/** @returns true where it was left by the person, false where it was stopped */
-export async function runTui(options: TuiOptions): Promise<boolean> {
+export interface TuiEnd {
+  /** False where it was stopped. */
+  readonly left: boolean;
+  /** How what was stopped goes on. */
+  readonly resumeHint: string | undefined;
+}
+
+export async function runTui(options: TuiOptions): Promise<TuiEnd> {
   const { style, stdin, stdout, signal, env, home, uid, cwd } = options;
   // Ink's colours know FORCE_COLOR only; with NO_COLOR beside it Node prints a warning.
   process.env['FORCE_COLOR'] = style.color ? '1' : '0';
@@ -65,5 +71,5 @@ export async function runTui(options: TuiOptions): Promise<boolean> {
   }
   const summary = app.summary.join('\n\n');
   if (summary !== '') stdout.write(`${summary}\n`);
-  return !signal.aborted;
+  return { left: !signal.aborted, resumeHint: app.resumeHint };
 }

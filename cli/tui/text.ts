@@ -85,7 +85,7 @@ export function fold(text: string, columns: number, indent = ''): readonly strin
   return lines.map((part) => indent + part);
 }
 
-/** `label      value`, the value folded under itself. */
+/** `label      value`, the value folded under itself; a word that has no room there gets a line of its own. */
 export function pair(
   label: string,
   value: string,
@@ -93,7 +93,10 @@ export function pair(
   style: Style,
   width = 12,
 ): readonly string[] {
-  const [first = '', ...more] = fold(value, columns - width - 1);
+  const room = columns - width - 1;
+  if (!value.includes(' ') && textWidth(value) > room)
+    return [style.dim(label), ...fold(value, columns - 2).map((line) => `  ${line}`)];
+  const [first = '', ...more] = fold(value, room);
   return [
     `${style.dim(label.padEnd(width))} ${first}`,
     ...more.map((line) => `${' '.repeat(width + 1)}${line}`),

@@ -5,14 +5,7 @@ import { CHECKS } from '../../../core/events.ts';
 import type { ImageVerdict, ImportResult, VerifyResult } from '../../../core/results.ts';
 import type { ImageRecord } from '../../../core/store/store.ts';
 import type { RootSummary } from '../../../core/trust-admin.ts';
-import {
-  formatDistance,
-  formatSize,
-  formatTime,
-  groupedFingerprint,
-  plural,
-  shortDigest,
-} from '../../output/format.ts';
+import { formatDistance, formatSize, formatTime, groupedFingerprint, plural } from '../../output/format.ts';
 import { importText } from '../../output/report.ts';
 import type { App } from '../app.ts';
 import { createField } from '../field.ts';
@@ -23,7 +16,7 @@ import { clip, fold, padTo, pair } from '../text.ts';
 import { choosePage } from './choose.ts';
 import { imagePage, jsonPage } from './image.ts';
 import { refusalPage } from './refusal.ts';
-import { textPage } from './text.ts';
+import { keepLines, textPage } from './text.ts';
 import { verdictWord } from './verdict-word.ts';
 import { JUDGE_CHECKS, workPage } from './work.ts';
 
@@ -176,7 +169,7 @@ export function pinPage(app: App, file: string, root: RootSummary): Page {
       const column = 42;
       return [
         style.bold(
-          `This gate does not know the collection ${inert(root.collectionName || 'of this bundle', 60)} yet.`,
+          `This gate does not know the collection ${root.collectionName === '' ? 'of this bundle' : `"${inert(root.collectionName, 60)}"`} yet.`,
         ),
         '',
         ...fold(
@@ -198,11 +191,10 @@ export function pinPage(app: App, file: string, root: RootSummary): Page {
         '',
         ...(wrong === 0
           ? []
-          : [
-              style.warn(
-                `${style.attention} ${plural(wrong, 'wrong answer')}: if it is read to you again and still differs, do not import this bundle`,
-              ),
-            ]),
+          : fold(
+              `${style.attention} ${plural(wrong, 'wrong answer')}: if it is read to you again and still differs, do not import this bundle`,
+              columns,
+            )),
         ...pair('gate', inert(paths.gate.path, 300), columns, style),
         ...pair('scope', 'every name; sealift trust pin --scope narrows it', columns, style),
         ...root.keys.flatMap((key) =>
@@ -421,7 +413,11 @@ function confirmPage(app: App, file: string, found: VerifyResult, signal: AbortS
         { action: 'no', label: 'do not' },
       ],
       act: (action) => {
-        if (action !== 'yes' && action !== 'no') return action === 'back' || action === 'quit';
+        if (action === 'quit' || action === 'back') {
+          app.say('answer with y or n');
+          return true;
+        }
+        if (action !== 'yes' && action !== 'no') return false;
         answer(action === 'yes');
         app.pop(page);
         return true;
@@ -461,9 +457,9 @@ function confirmPage(app: App, file: string, found: VerifyResult, signal: AbortS
 
 function importedPage(app: App, result: ImportResult): Page {
   const { style, readNow } = app.options;
-  const text = importText(result, { style, now: readNow(), checksShown: false });
-  app.leaveBehind(text);
-  const first = result.images[0];
+  // The checks were on the screen a moment ago; what is left behind lists them.
+  const text = importText(result, { style, now: readNow(), checksShown: true });
+  app.leaveBehind(importText(result, { style, now: readNow(), checksShown: false }));
   return textPage({
     title: 'Imported',
     keys: [
@@ -478,9 +474,6 @@ function importedPage(app: App, result: ImportResult): Page {
       else return false;
       return true;
     },
-    lines: ({ columns }) => [
-      ...text.split('\n').flatMap((line) => fold(line.trimEnd(), columns).map((part) => part)),
-      ...(first === undefined ? [] : ['', style.dim(`first image: ${shortDigest(first.digest)}`)]),
-    ],
+    lines: ({ columns }) => keepLines(text, columns),
   });
 }

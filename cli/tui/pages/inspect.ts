@@ -25,7 +25,7 @@ export function chooseInspect(app: App): void {
       find: async () => [
         ...(await findBundles(app)),
         ...(machine.exists(paths.store.path) ? [{ path: paths.store.path, detail: 'store' }] : []),
-        ...(await machine.collections(paths.collection.path)).map((directory) => ({
+        ...(await machine.collections(paths.collection)).map((directory) => ({
           path: directory,
           detail: 'collection',
         })),

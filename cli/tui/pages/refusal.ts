@@ -1,6 +1,5 @@
 import { ERROR_CODES, inert, type SealiftError } from '../../../core/errors.ts';
 import { errorText } from '../../output/error-text.ts';
-import { createStyle } from '../../output/style.ts';
 import type { App } from '../app.ts';
 import type { Page } from '../page.ts';
 import { fold, pair } from '../text.ts';
@@ -30,7 +29,9 @@ const WORDS: Readonly<Record<string, string>> = {
 export function refusalPage(app: App, error: SealiftError, options: RefusalOptions): Page {
   const { style } = app.options;
   const { code, category, subject, got, want, hint, check } = error;
-  app.leaveBehind(errorText(error, createStyle({ ...style, color: style.color })));
+  if (category === 'cancelled') {
+    if (app.stopping) app.resumeHint = hint;
+  } else app.leaveBehind(errorText(error, style));
   return textPage({
     title: category === 'cancelled' ? 'Stopped' : 'Refused',
     keys: options.again === undefined ? [] : [{ action: 'refresh', label: 'try again' }],

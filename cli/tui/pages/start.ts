@@ -7,7 +7,7 @@ import { row } from '../frame.ts';
 import { createList, type List } from '../list.ts';
 import type { Activity, Medium } from '../machine.ts';
 import { HIDDEN_LIST_KEYS, type Page, type View } from '../page.ts';
-import { padTo } from '../text.ts';
+import { clipStart, padTo } from '../text.ts';
 import { startExport } from './export.ts';
 import { chooseBundle, startImport } from './import.ts';
 import { chooseInspect, startInspect } from './inspect.ts';
@@ -72,6 +72,9 @@ export function startPage(app: App): Page {
       return list.field;
     },
     typed: () => list.filterChanged(),
+    shown: () => {
+      look().catch(() => {});
+    },
     lines: (view) => list.lines(view.rows, view.style, (item, here) => line(item, here, view)),
     act: (action) => {
       if (list.act(action)) return true;
@@ -96,9 +99,12 @@ export function startPage(app: App): Page {
 
 function line(item: Row, here: boolean, view: View): string {
   const { style } = view;
-  const [left, right] = item.cells;
+  const [left] = item.cells;
   if (item.kind === 'heading') return style.bold(left);
-  const width = Math.max(24, Math.min(44, Math.floor(view.columns / 2)));
+  const width = Math.max(24, Math.min(34, Math.floor(view.columns / 2)));
+  const room = view.columns - width - 4;
+  // Paths are told apart by their end.
+  const right = item.cells[1].startsWith('/') ? clipStart(item.cells[1], room, style.unicode) : item.cells[1];
   const text =
     right === '' ? left : `${padTo(left, width, style.unicode)}  ${here ? right : style.dim(right)}`;
   return item.kind === 'plain' ? `  ${text}` : row(view, here, text);
@@ -109,7 +115,7 @@ async function find(app: App): Promise<Found> {
   const problems: string[] = [];
   const expiries: Expiry[] = [];
   const [collections, media, bundles, activity] = await Promise.all([
-    machine.collections(paths.collection.path),
+    machine.collections(paths.collection),
     machine.media(),
     machine.bundlesIn(cwd),
     machine.activity(paths.gate.path, 3),
@@ -173,13 +179,13 @@ function rows(app: App, found: Found | undefined): readonly Row[] {
   const gap = (): Row => make('heading', '');
   const actions = [
     make('heading', 'What do you want to do?'),
-    make('line', 'Import a bundle', 'check it, then let images into the store', {
+    make('line', 'Import a bundle', 'check it, let images into the store', {
       open: () => chooseBundle(app),
     }),
     make('line', 'Export images', 'into one signed file to carry', {
       open: () => startExport(app),
     }),
-    make('line', 'Inspect', 'look into a bundle, a store, a collection', {
+    make('line', 'Inspect', 'look into a bundle or a store', {
       open: () => chooseInspect(app),
     }),
   ];
@@ -191,7 +197,7 @@ function rows(app: App, found: Found | undefined): readonly Row[] {
       inspect: () => startInspect(app, file),
     });
   const media = found.media.flatMap(({ directory, facts, bundles }) => [
-    make('plain', inert(directory, 200), mediumText(facts)),
+    make('plain', clipStart(inert(directory, 200), 30, style.unicode), mediumText(facts)),
     ...bundles.map(({ file, size, modified }) =>
       bundleRow(file, `  ${inert(path.basename(file), 200)}`, `${formatSize(size)}, ${formatTime(modified)}`),
     ),

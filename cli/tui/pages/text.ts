@@ -1,6 +1,7 @@
 import type { Action } from '../keys.ts';
 import type { KeyHint, Page, View } from '../page.ts';
 import { HIDDEN_LIST_KEYS } from '../page.ts';
+import { fold, textWidth } from '../text.ts';
 
 export interface TextPageOptions {
   readonly title: string;
@@ -61,4 +62,14 @@ export function textPage({ title, lines, keys = [], act, closed }: TextPageOptio
     },
     ...(closed === undefined ? {} : { closed }),
   };
+}
+
+/** Text as it was laid out; only lines that are too wide are folded, under their own indentation. */
+export function keepLines(text: string, columns: number): readonly string[] {
+  return text.split('\n').flatMap((line) => {
+    if (textWidth(line) <= columns) return [line];
+    const indent = /^ */.exec(line)?.[0] ?? '';
+    const [first = '', ...more] = fold(line.trimStart(), columns - indent.length - 2);
+    return [indent + first, ...more.map((part) => `${indent}  ${part}`)];
+  });
 }

@@ -2,7 +2,7 @@
 import { chmodSync, mkdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { runProgram, succeeded } from '../../fixtures/cli.ts';
+import { programFile, runProgram, succeeded } from '../../fixtures/cli.ts';
 import { type FaultRegistry, reply, startFaultRegistry } from '../../fixtures/fault-registry.ts';
 import { pushImage, singleImage } from '../../fixtures/images.ts';
 import { hasPeer } from '../../fixtures/peers.ts';
@@ -13,6 +13,7 @@ import {
   startAnyRegistry,
 } from '../../fixtures/registry.ts';
 import { makeWalk, type Walk } from '../../fixtures/walk.ts';
+import { HAS_TERMINAL, runInTerminal } from './terminal.ts';
 
 let registry: RunningRegistry;
 let walk: Walk;
@@ -102,6 +103,20 @@ describe('login', () => {
       'erase',
       registry.host,
     ]);
+  });
+
+  it.skipIf(!HAS_TERMINAL)('asks at a terminal, where the password does not show', async () => {
+    const { screen, code, left } = await runInTerminal(
+      [process.execPath, programFile(), 'login', registry.host, '--plain-http'],
+      { ...(walk.sandbox.env as Record<string, string>), TERM: 'xterm' },
+      [
+        [`User name at ${registry.host}: `, `${REGISTRY_USER}\r`],
+        [`Password of ${REGISTRY_USER}: `, `${REGISTRY_PASSWORD}\r`],
+      ],
+    );
+    expect([code, left]).toEqual([0, 0]);
+    expect(screen).not.toContain(REGISTRY_PASSWORD);
+    expect(readConfig()).toEqual({ auths: { [registry.host]: { auth: PAIR } } });
   });
 
   it('asks nobody where there is nobody, and takes no password as an argument', async () => {

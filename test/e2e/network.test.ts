@@ -1,13 +1,16 @@
 /** The program in a network that is not simple: mirrors that lie, a proxy, certificates of single registries. */
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { type Authority, makeAuthority } from '../../fixtures/certificates.ts';
 import { succeeded } from '../../fixtures/cli.ts';
 import {
   blob,
+  endless,
   type FaultRegistry,
   type FaultRegistryOptions,
   manifest,
+  reply,
+  type Step,
   startFaultRegistry,
 } from '../../fixtures/fault-registry.ts';
 import { blobsOf, type FixtureManifest, largeImage, singleImage } from '../../fixtures/images.ts';
@@ -84,6 +87,47 @@ describe('two mirrors, of which one is corrupt', () => {
     writeFileSync(file, result.stdoutBytes);
     await walk.pin(file, await walk.rootFingerprint());
     await walk.import(file);
+  });
+});
+
+describe('a registry that sends', () => {
+  const image = singleImage();
+  const blobs = blobsOf(image);
+  const layer = blobs.at(-1);
+  const layerBytes = Buffer.from(layer?.bytes() ?? []);
+  const json = 'application/vnd.oci.image.manifest.v1+json';
+  const cases: [string, string, string, Step][] = [
+    ['a layer with another digest', 'blob', 'digest-mismatch', blob(Buffer.from(layerBytes).fill(1, 3, 9))],
+    ['a layer that is shorter', 'blob', 'size-mismatch', reply(200, {}, layerBytes.subarray(1))],
+    [
+      'a layer that is longer',
+      'blob',
+      'size-mismatch',
+      reply(200, {}, Buffer.concat([layerBytes, layerBytes])),
+    ],
+    ['a layer without end', 'blob', 'source-too-large', endless()],
+    ['no layer', 'blob', 'source-not-found', reply(404)],
+    ['half a JSON manifest', 'manifest', 'json-invalid', manifest(Buffer.from('{"schemaVersion":2,'), json)],
+    ['a page for a manifest', 'manifest', 'json-invalid', manifest(Buffer.from('<html>'), 'text/html')],
+    [
+      'a manifest of another type',
+      'manifest',
+      'media-type-mismatch',
+      manifest(image.bytes, 'application/vnd.oci.image.index.v1+json'),
+    ],
+    ['a manifest without end', 'manifest', 'source-too-large', endless(200, { 'content-type': json })],
+  ];
+
+  it.each(cases)('%s ends the export with a code of its own', async (_what, kind, code, step) => {
+    const own = await serve(image);
+    own.script(kind === 'blob' ? `/v2/team/app/blobs/${layer?.digest}` : '/v2/team/app/manifests/v1', step);
+    const file = walk.sandbox.path('out.tar');
+    const result = await walk.tryExport([`${own.host}/team/app:v1`], file, {
+      args: ['--json', '--retry-times', '0'],
+    });
+    const document = JSON.parse(result.stdout) as { ok: boolean; error: { code: string } };
+    expect([document.ok, document.error.code]).toEqual([false, code]);
+    expect(existsSync(file)).toBe(false);
   });
 });
 

@@ -193,3 +193,75 @@ disabled_plugins = ["io.containerd.grpc.v1.cri"]
     expect(stdout).toContain(images[name].digest);
   });
 });
+
+describePeer(['nginx', 'dockerd', 'docker', 'containerd'], 'docker, configured by client-config', () => {
+  let web: WebServer;
+  const children: ChildProcess[] = [];
+  const docker = async (...args: string[]): Promise<string> =>
+    (await run('docker', ['-H', `unix://${work('d/sock')}`, ...args])).stdout.trim();
+  const appeared = async (file: string): Promise<void> => {
+    for (let attempt = 0; attempt < 200 && !existsSync(file); attempt++) {
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    }
+  };
+
+  beforeAll(async () => {
+    web = await startNginxOver(world.tree, work('web-docker'), 'suffixes');
+    await mkdir(work('d'));
+    const { files } = clientConfig({
+      host: web.host,
+      client: 'docker',
+      registries: ['docker.io'],
+      plainHttp: true,
+    });
+    await writeFile(work('d/daemon.json'), files[0]?.content ?? '');
+    await writeFile(
+      work('d/containerd.toml'),
+      `version = 2
+root = "${work('d/c-root')}"
+state = "${work('d/c-state')}"
+disabled_plugins = ["io.containerd.grpc.v1.cri"]
+[grpc]
+  address = "${work('d/c-sock')}"
+[ttrpc]
+  address = "${work('d/c-ttrpc')}"
+`,
+    );
+    children.push(spawn('containerd', ['--config', work('d/containerd.toml')], { stdio: 'ignore' }));
+    await appeared(work('d/c-sock'));
+    children.push(
+      spawn(
+        'dockerd',
+        [
+          ...['--config-file', work('d/daemon.json'), '--host', `unix://${work('d/sock')}`],
+          ...['--data-root', work('d/data'), '--exec-root', work('d/exec'), '--pidfile', work('d/pid')],
+          ...['--iptables=false', '--ip6tables=false', '--bridge=none', '--storage-driver=vfs'],
+          ...['--containerd', work('d/c-sock')],
+        ],
+        { stdio: 'ignore' },
+      ),
+    );
+    await appeared(work('d/sock'));
+  });
+  afterAll(async () => {
+    for (const child of children.reverse()) await endProcess(child);
+    await run('umount', [work('d/exec/netns/default')]).catch(() => undefined);
+    await web?.stop();
+  });
+
+  it('pulls alpine, its name unchanged', async () => {
+    await docker('pull', '--quiet', 'alpine:3.20');
+    expect(await docker('image', 'inspect', '--format', '{{join .RepoDigests " "}}', 'alpine:3.20')).toBe(
+      `alpine@${images['docker.io/library/alpine:3.20'].digest}`,
+    );
+  });
+
+  it.each(['quay.io/acme/docker:v1', 'quay.io/acme/signed:v1', 'quay.io/acme/many:v1'] as const)(
+    'pulls %s under the host, by tag and by digest',
+    async (name) => {
+      await docker('pull', '--quiet', `${web.host}/${name}`);
+      const byDigest = `${web.host}/${name.slice(0, name.lastIndexOf(':'))}@${images[name].digest}`;
+      expect(await docker('pull', '--quiet', byDigest)).toBe(byDigest);
+    },
+  );
+});

@@ -108,10 +108,10 @@ function syncText(result: SyncResult, { style }: TextView): string {
         `${mark} ${dryRun ? 'would publish' : style.good('published')}  ${plural(result.images.length, 'image')} at ${location}`,
       );
       lines.push(
-        `  sent ${plural(one.sent.blobs, 'blob')}, ${formatSize(one.sent.bytes)}; there already ${plural(one.present.blobs, 'blob')}, ${formatSize(one.present.bytes)}; copied over there ${plural(one.copied.blobs, 'blob')}`,
+        `  ${dryRun ? 'to send' : 'sent'} ${plural(one.sent.blobs, 'blob')}, ${formatSize(one.sent.bytes)}; there already ${plural(one.present.blobs, 'blob')}, ${formatSize(one.present.bytes)}; ${dryRun ? 'to copy' : 'copied'} over there ${plural(one.copied.blobs, 'blob')}`,
       );
       lines.push(
-        `  tags set ${one.tags.set.length}, unchanged ${one.tags.unchanged}, removed ${one.tags.removed.length}`,
+        `  tags ${dryRun ? 'to set' : 'set'} ${one.tags.set.length}, unchanged ${one.tags.unchanged}, ${dryRun ? 'to remove' : 'removed'} ${one.tags.removed.length}`,
       );
       for (const tag of one.tags.removed)
         lines.push(`  ${dryRun ? 'would remove' : 'removed'} ${inert(tag)}`);

@@ -171,6 +171,8 @@ describe('manifests', () => {
     ['/v2/library/alpine/manifests/3.20?ns=docker.io', 200],
     ['/v2/alpine/manifests/3.20?ns=docker.io', 200],
     ['/v2/acme/old/manifests/v1?ns=quay.io', 200],
+    ['/v2/quay.io/acme/old/manifests/v1?ns=quay.io', 200],
+    ['/v2/quay.io/acme/old/manifests/v1?ns=docker.io', 404],
     ['/v2/library/alpine/manifests/3.20?ns=quay.io', 404],
     ['/v2/acme/old/manifests/v1?ns=docker.io', 404],
     ['/v2/acme/old/manifests/v1', 404],

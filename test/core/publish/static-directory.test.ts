@@ -12,6 +12,8 @@ import {
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { isSealiftError } from '../../../core/errors.ts';
+import type { OpenDestination } from '../../../core/publish/destination.ts';
+import { syncStore } from '../../../core/sync.ts';
 import {
   digestOf,
   type FixtureManifest,
@@ -190,6 +192,38 @@ describe('the tree', () => {
     expect(await codeOf(world.sync())).toBe(`digest-mismatch: ${digest}`);
     expect(existsSync(file(`v2/quay.io/acme/app/blobs/${digest}`))).toBe(false);
     expect(existsSync(file('v2/quay.io/acme/app/manifests/v1'))).toBe(false);
+  });
+
+  it('is not begun where there is too little space', async () => {
+    await world.admit({ 'quay.io/acme/app:v1': singleImage() });
+    const small: OpenDestination = async (context) => ({
+      ...(await world.static()(context)),
+      freeBytes: async () => 10,
+    });
+    expect(await codeOf(world.sync({ destinations: [small] }))).toContain('destination-full');
+    expect(existsSync(file('v2'))).toBe(false);
+  });
+
+  it('stops when it is told to, and goes on', async () => {
+    await world.admit({ 'quay.io/acme/app:v1': multiArchImage() });
+    await world.sync();
+    const wanted = snapshotOf(world.tree);
+    rmSync(world.tree, { recursive: true });
+    const stop = new AbortController();
+    const context = {
+      ...world.context(NOW, stop.signal),
+      emit: (event: { type: string; state?: string }) => {
+        if (event.type === 'blob' && event.state === 'done') stop.abort();
+      },
+    };
+    const options = {
+      ...{ store: world.store, destinations: [world.static()], placement: {}, dryRun: false },
+      ...{ concurrency: 1, pid: process.pid },
+    };
+    await expect(syncStore(options, context)).rejects.toThrow(/abort/i);
+    expect(Object.keys(snapshotOf(world.tree)).some((name) => name.includes('/manifests/'))).toBe(false);
+    await world.sync();
+    expect(snapshotOf(world.tree)).toEqual(wanted);
   });
 
   it('shows only what was let in through a gate', async () => {

@@ -89,7 +89,14 @@ export async function exportBundle(options: ExportOptions, context: Context): Pr
 export async function previewExport(
   options: Pick<
     ExportOptions,
-    'images' | 'platforms' | 'includeEvidence' | 'includeForeign' | 'concurrency' | 'source'
+    | 'images'
+    | 'platforms'
+    | 'includeEvidence'
+    | 'excludeReferrers'
+    | 'lookaside'
+    | 'includeForeign'
+    | 'concurrency'
+    | 'source'
   >,
   context: Context,
 ): Promise<Omit<ExportPreview, 'skipped'>> {
@@ -98,7 +105,11 @@ export async function previewExport(
   try {
     context.emit({ type: 'phase', phase: 'resolve', title: 'resolving images' });
     const images = await sources.named();
-    const content = await collectContent(await requestsOf(images, sources), options, context);
+    const content = await collectContent(
+      await requestsOf(images, sources, options, context),
+      options,
+      context,
+    );
     const texts = new Map(images.map((named) => [imageNameOf(named), named.text]));
     return {
       dryRun: true,
@@ -122,13 +133,26 @@ export async function previewExport(
   }
 }
 
-function requestsOf(images: readonly NamedLocation[], sources: SourceSet): Promise<ImageRequest[]> {
+function requestsOf(
+  images: readonly NamedLocation[],
+  sources: SourceSet,
+  options: Pick<ExportOptions, 'source' | 'lookaside'>,
+  context: Context,
+): Promise<ImageRequest[]> {
+  const { source: sourceOptions, lookaside } = options;
   return Promise.all(
-    images.map(async (named, index) => ({
-      name: imageNameOf(named),
-      reference: referenceIn(named.location),
-      source: await sources.get(index),
-    })),
+    images.map(async (named, index) => {
+      const name = imageNameOf(named);
+      const request = { name, reference: referenceIn(named.location), source: await sources.get(index) };
+      if (!lookaside) return request;
+      return {
+        ...request,
+        attached: async (manifest: ParsedManifest) => {
+          const { findAttached } = await import('./evidence/attached.ts');
+          return findAttached(named, name, manifest, lookaside, sourceOptions, context);
+        },
+      };
+    }),
   );
 }
 
@@ -234,8 +258,12 @@ async function planExport(
 ): Promise<SignedPlan> {
   const signer = await unlock(collection, options);
   context.emit({ type: 'phase', phase: 'resolve', title: 'resolving images' });
-  const requests = await requestsOf(options.images, sources);
+  const requests = await requestsOf(options.images, sources, options, context);
   const content = await collectContent(requests, options, context);
+  if (options.policy !== undefined) {
+    const { assertPolicyMet } = await import('./evidence/export-policy.ts');
+    await assertPolicyMet(options.policy, content, requests, context);
+  }
 
   context.emit({ type: 'phase', phase: 'sign', title: 'signing' });
   const created = wholeSeconds(options.created ?? context.now);
@@ -479,6 +507,9 @@ function requestHash(options: ExportOptions): string {
       evidence: options.includeEvidence,
       dockerArchive: options.dockerArchive,
       ...(options.includeForeign ? { foreign: true } : {}),
+      ...(options.excludeReferrers ? { excludeReferrers: true } : {}),
+      ...(options.lookaside ? { lookaside: true } : {}),
+      ...(options.policy === undefined ? {} : { policy: options.policy }),
     }),
   );
 }

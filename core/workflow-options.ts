@@ -1,4 +1,5 @@
 /** What the workflows take. The front ends build these; core never reads options from anywhere else. */
+import type { LookasideSettings } from './evidence/registries-d.ts';
 import type { NamedLocation } from './transport/location.ts';
 import type { SourceOptions } from './transport/source.ts';
 
@@ -19,6 +20,12 @@ export interface ExportOptions {
   /** When the bundle says it was made; the run's clock unless given. */
   readonly created?: Date | undefined;
   readonly includeEvidence: boolean;
+  /** Leaves out what the source lists as referrers. */
+  readonly excludeReferrers?: boolean | undefined;
+  /** Where signatures lie beside registries (registries.d); none are looked for unless given. */
+  readonly lookaside?: LookasideSettings | undefined;
+  /** Policy file that every image must meet before anything is signed or transferred. */
+  readonly policy?: string | undefined;
   /** Carries layers that say they may only be had from their vendor; they are refused otherwise. */
   readonly includeForeign?: boolean | undefined;
   /** Writes manifest.json also where it is not the default. */

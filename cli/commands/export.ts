@@ -1,10 +1,11 @@
 import os from 'node:os';
 import path from 'node:path';
-import { SealiftError } from '../../core/errors.ts';
+import { inert, SealiftError } from '../../core/errors.ts';
 import type { Command } from '../command.ts';
 import { transferOptions } from '../options/common.ts';
 import { listOptions, readLists } from '../options/lists.ts';
 import { loginFromOptions, loginOptions, withLogin } from '../options/login.ts';
+import { lookasideFrom, lookasideOptions } from '../options/lookaside.ts';
 import { mirrorOptions, mirrorsFrom, networkFrom } from '../options/network.ts';
 import { passphraseOptions } from '../options/passphrase.ts';
 import { outputFile } from '../options/paths.ts';
@@ -15,6 +16,11 @@ import { exportText } from '../output/report.ts';
 import { passphraseMissing } from './init.ts';
 
 const DEFAULT_LIFETIME = '90d';
+const EVIDENCE_KINDS: readonly string[] = ['all', 'referrers', 'lookaside'];
+
+function resolved(text: string | undefined, cwd: string): string | undefined {
+  return text === undefined ? undefined : path.resolve(cwd, text);
+}
 
 export const exportCommand: Command = {
   words: ['export'],
@@ -45,7 +51,17 @@ export const exportCommand: Command = {
       value: 'TIME',
       describe: 'the moment of making, such as 2026-11-23T12:00:00Z (default: now)',
     },
-    'exclude-evidence': { kind: 'flag', describe: 'leave signatures and attestations behind' },
+    'exclude-evidence': {
+      kind: 'list',
+      value: 'KIND',
+      describe: `leave evidence of this kind behind: ${EVIDENCE_KINDS.join(', ')}; may be given again`,
+    },
+    policy: {
+      kind: 'text',
+      value: 'FILE',
+      describe: 'refuse images that this policy refuses, before anything is signed or transferred',
+    },
+    ...lookasideOptions,
     'include-foreign': {
       kind: 'flag',
       describe: 'carry layers that say they may only be had from their vendor; see to it that you may',
@@ -134,10 +150,33 @@ export const exportCommand: Command = {
     const mirrors = await mirrorsFrom(args.list('mirror'), { env: runtime.env, homedir });
     const login = await loginFromOptions(runtime);
     const credentials = login === undefined ? fromFiles : withLogin(login, images, fromFiles);
+    const excluded = args.list('exclude-evidence');
+    for (const kind of excluded) {
+      if (!EVIDENCE_KINDS.includes(kind)) {
+        throw new SealiftError(
+          'invalid-argument',
+          `no kind of evidence: got ${inert(kind)}, want ${EVIDENCE_KINDS.join(', ')}`,
+          {
+            subject: '--exclude-evidence',
+          },
+        );
+      }
+    }
+    const policy = resolved(args.text('policy'), runtime.cwd);
+    if (dryRun && policy !== undefined) {
+      throw new SealiftError('invalid-argument', 'a dry run asks no policy', {
+        subject: '--policy',
+        hint: 'leave --dry-run out; an export that a policy refuses writes nothing either',
+      });
+    }
     const common = {
       images,
       platforms,
-      includeEvidence: !args.flag('exclude-evidence'),
+      includeEvidence: !excluded.includes('all'),
+      ...(excluded.includes('referrers') ? { excludeReferrers: true } : {}),
+      ...(excluded.includes('lookaside') || excluded.includes('all')
+        ? {}
+        : { lookaside: await lookasideFrom(resolved(args.text('registries-d'), runtime.cwd), homedir) }),
       includeForeign: args.flag('include-foreign'),
       concurrency,
       source: {
@@ -168,6 +207,7 @@ export const exportCommand: Command = {
       {
         collection: paths.collection.path,
         ...common,
+        ...(policy === undefined ? {} : { policy }),
         output: target,
         lifetime,
         created,

@@ -11,6 +11,7 @@ import { logoutCommand } from './logout.ts';
 import { lsCommand } from './ls.ts';
 import { policyCheckCommand, policyClearCommand, policyExplainCommand, policySetCommand } from './policy.ts';
 import { serveCommand } from './serve.ts';
+import { signCommand } from './sign.ts';
 import { syncCommand } from './sync.ts';
 import { trustPinCommand, trustRootCommand, trustStatusCommand } from './trust.ts';
 import { verifyCommand } from './verify.ts';
@@ -33,6 +34,7 @@ export const COMMANDS: readonly Command[] = [
   trustPinCommand,
   trustStatusCommand,
   trustRootCommand,
+  signCommand,
   policyCheckCommand,
   policyExplainCommand,
   policySetCommand,

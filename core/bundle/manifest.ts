@@ -51,7 +51,8 @@ export interface BundleEvidence {
   readonly artifactType: string;
   readonly size: number;
   readonly subject: Digest;
-  readonly via: 'referrers-api' | 'referrers-tag' | 'layout';
+  /** How it was found: a token. */
+  readonly via: string;
 }
 
 export interface MissingBlob {
@@ -257,6 +258,13 @@ function oneOf<T extends string>(value: JsonValue | undefined, path: string, cho
   return found;
 }
 
+function tokenAt(value: JsonValue | undefined, path: string): string {
+  const text = stringAt(value, path);
+  if (!/^[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?$/.test(text))
+    throw refuse(path, text, 'a token of lower-case letters, digits and dashes');
+  return text;
+}
+
 function digestAt(value: JsonValue | undefined, path: string): Digest {
   const text = stringAt(value, path);
   try {
@@ -335,7 +343,7 @@ function parseEvidence(value: JsonValue, path: string): BundleEvidence {
     artifactType: stringAt(evidence['artifactType'], `${path}.artifactType`),
     size: integerAt(evidence['size'], `${path}.size`),
     subject: digestAt(evidence['subject'], `${path}.subject`),
-    via: oneOf(evidence['via'], `${path}.via`, ['referrers-api', 'referrers-tag', 'layout'] as const),
+    via: tokenAt(evidence['via'], `${path}.via`),
   };
 }
 

@@ -5,6 +5,7 @@
  */
 import type { Context } from '../context.ts';
 import { inert, SealiftError } from '../errors.ts';
+import type { AttachedEvidence } from '../evidence/wrap.ts';
 import { asObject, parseJson } from '../json/strict.ts';
 import {
   type Descriptor,
@@ -17,7 +18,7 @@ import { type Digest, digestAlgorithm, digestOf } from '../oci/digest.ts';
 import { type ParsedManifest, parseManifest } from '../oci/manifest.ts';
 import { isForeignLayer, isImageConfig, isIndexType, isManifestType } from '../oci/media-types.ts';
 import { forEachLimited, mapLimited } from '../util/concurrency.ts';
-import type { ReferrersVia, Source } from './source.ts';
+import type { Source } from './source.ts';
 
 /** What a blob is for; where it has several uses, the first of these that applies. */
 export const BLOB_KINDS = ['manifest', 'config', 'evidence', 'layer'] as const;
@@ -40,7 +41,7 @@ export interface CollectedEvidence {
   readonly artifactType: string;
   readonly size: number;
   readonly subject: Digest;
-  readonly via: ReferrersVia;
+  readonly via: string;
 }
 
 export interface OmittedChild {
@@ -75,12 +76,16 @@ export interface ImageRequest {
   /** Tag or digest at the source. */
   readonly reference: string;
   readonly source: Source;
+  /** Evidence beside the source, for a manifest of the image. */
+  readonly attached?: ((manifest: ParsedManifest) => Promise<readonly AttachedEvidence[]>) | undefined;
 }
 
 export interface CollectOptions {
   /** Platforms to carry; empty for all. */
   readonly platforms: readonly string[];
   readonly includeEvidence: boolean;
+  /** Leaves out what the source lists as referrers. */
+  readonly excludeReferrers?: boolean | undefined;
   /** Takes layers that may only be had from their vendor, as far as the source has them. */
   readonly includeForeign?: boolean | undefined;
   readonly concurrency: number;
@@ -205,6 +210,7 @@ class ImageCollector {
     if (manifest.kind === 'image') await this.#visitImage(manifest, platform);
     else await this.#visitIndex(manifest, depth);
     await this.#collectEvidence(manifest.digest, depth);
+    await this.#collectAttached(manifest, depth);
   }
 
   async #visitImage(manifest: ParsedManifest, platform: Platform | undefined): Promise<void> {
@@ -327,7 +333,7 @@ class ImageCollector {
 
   /** Evidence of a manifest, and evidence of that evidence. */
   async #collectEvidence(subject: Digest, depth: number): Promise<void> {
-    if (!this.#options.includeEvidence) return;
+    if (!this.#options.includeEvidence || this.#options.excludeReferrers === true) return;
     const { descriptors, via } = await this.#request.source.referrers(subject);
     for (const descriptor of descriptors) {
       if (this.#evidence.has(descriptor.digest)) continue;
@@ -356,6 +362,30 @@ class ImageCollector {
       });
       for (const blob of [manifest.config, ...manifest.layers]) if (blob) this.#add(blob, 'evidence');
       await this.#collectEvidence(manifest.digest, depth + 1);
+    }
+  }
+
+  /** Evidence that no registry lists: found beside the source and wrapped. */
+  async #collectAttached(subject: ParsedManifest, depth: number): Promise<void> {
+    const { attached } = this.#request;
+    if (!this.#options.includeEvidence || !attached) return;
+    for (const { manifest, blobs, via } of await attached(subject)) {
+      if (this.#evidence.has(manifest.digest)) continue;
+      this.#evidence.add(manifest.digest);
+      this.#countManifest(depth + 1);
+      this.#addManifest(manifest, 'evidence');
+      this.#content.evidence.set(manifest.digest, {
+        digest: manifest.digest,
+        mediaType: manifest.mediaType,
+        artifactType: manifest.artifactType ?? '',
+        size: manifest.bytes.length,
+        subject: subject.digest,
+        via,
+      });
+      for (const blob of [manifest.config, ...manifest.layers]) {
+        const bytes = blob && blobs.get(blob.digest);
+        if (blob && bytes) this.#add(blob, 'evidence').bytes ??= bytes;
+      }
     }
   }
 

@@ -237,6 +237,7 @@ describe('options reach the workflows', () => {
         '--expires',
         '12h',
         '--exclude-evidence',
+        'all',
         '--plain-http',
         '--collection',
         'acme',

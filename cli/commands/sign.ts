@@ -1,0 +1,77 @@
+import os from 'node:os';
+import path from 'node:path';
+import { inert, SealiftError } from '../../core/errors.ts';
+import { readFileLimited } from '../../core/fs/durable.ts';
+import type { Command } from '../command.ts';
+import { networkFrom } from '../options/network.ts';
+import { passphraseOptions } from '../options/passphrase.ts';
+import { readCaFile, sourceOptions } from '../options/source.ts';
+
+const MAX_KEY_BYTES = 1024 * 1024;
+
+export const signCommand: Command = {
+  words: ['sign'],
+  summary: 'sign an image with an OpenPGP key, as podman and skopeo accept it',
+  about:
+    'Writes simple-signing signatures (containers-signature(5)) of the image, and of each of its platforms, into a lookaside directory: sealift export, podman and skopeo find them there over registries.d. IMAGE is what export takes; NAME=LOCATION signs under that name. Use an RSA key: not every engine knows others.',
+  positionals: [{ name: 'IMAGE', describe: '[NAME=]LOCATION', required: true }],
+  options: {
+    key: { kind: 'text', value: 'FILE', describe: 'the OpenPGP secret key (gpg --export-secret-keys)' },
+    lookaside: { kind: 'text', value: 'DIRECTORY', describe: 'where the signatures are written' },
+    ...sourceOptions,
+    ...passphraseOptions,
+  },
+  examples: [
+    'sealift sign registry.example.com/app/web:1.0 --key release.asc --lookaside /srv/signatures',
+    'sealift sign registry.example.com/app/web:1.0=oci:./build --key release.asc --lookaside signatures',
+  ],
+  run: async (runtime) => {
+    const { args, workflows, cwd, env, passphrase } = runtime;
+    const needed = (name: string): string => {
+      const text = args.text(name);
+      if (text === undefined)
+        throw new SealiftError('invalid-argument', `option --${name} is missing`, { subject: `--${name}` });
+      return path.resolve(cwd, text);
+    };
+    const keyFile = needed('key');
+    const lookaside = needed('lookaside');
+    const key = await readFileLimited(keyFile, MAX_KEY_BYTES);
+    if (!key)
+      throw new SealiftError('invalid-argument', 'there is no key at that place', { subject: keyFile });
+    const image = await workflows.parseLocation(args.positional('IMAGE') ?? '');
+    const caFile = args.text('ca-file');
+    const homedir = os.homedir();
+    const { signImage } = await import('../../core/evidence/sign.ts');
+    const result = await signImage(
+      {
+        image,
+        key,
+        keyFile,
+        passphrase,
+        lookaside,
+        source: {
+          plainHttp: args.flag('plain-http'),
+          insecureSkipTlsVerify: args.flag('insecure-skip-tls-verify'),
+          ...(caFile === undefined ? {} : { caFile: readCaFile(caFile) }),
+          ...networkFrom({ env, homedir }),
+          credentials: await workflows.credentials({ authFile: args.text('authfile'), env, homedir }),
+          retryTimes: 5,
+          concurrencyPerHost: 4,
+          timeoutMs: 60_000,
+          environment: env,
+        },
+      },
+      await runtime.context(),
+    );
+    return {
+      result,
+      text: ({ style }) =>
+        [
+          `${style.pass} ${style.good('signed')}  ${style.bold(inert(result.name))}`,
+          `  by ${result.signer}`,
+          ...result.signatures.map(({ digest, file }) => `  ${digest}  ${inert(file, 4096)}`),
+        ].join('\n'),
+      quiet: result.signatures[0]?.file,
+    };
+  },
+};

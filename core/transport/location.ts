@@ -19,6 +19,8 @@ export type Location =
   | { readonly kind: 'bundle'; readonly file: string; readonly name?: string | undefined }
   /** A sealift store: `store:DIR[:NAME]`. */
   | { readonly kind: 'store'; readonly directory: string; readonly name?: string | undefined }
+  /** A directory in the key layout of a registry, as sync writes it: `static:DIR:NAME`. */
+  | { readonly kind: 'static'; readonly directory: string; readonly reference: Reference }
   /** A plain file, wrapped as an artifact: `NAME=file:PATH`. */
   | { readonly kind: 'file'; readonly file: string }
   /** An image in an engine on this machine: `docker-daemon:NAME`, `containers-storage:NAME`, `containerd:NAME`. */
@@ -42,6 +44,7 @@ const KNOWN_KINDS = [
   'docker-archive:FILE[:NAME]',
   'bundle:FILE[:NAME]',
   'store:DIRECTORY[:NAME]',
+  'static:DIRECTORY:NAME',
   'docker-daemon:NAME',
   'containers-storage:NAME',
   'containerd:NAME',
@@ -54,12 +57,12 @@ const FILE_KINDS = ['oci-archive', 'docker-archive', 'bundle'] as const;
 const DIRECTORY_KINDS = ['oci', 'store'] as const;
 const ENGINE_KINDS = ['docker-daemon', 'containers-storage', 'containerd'] as const;
 const PREFIX = new RegExp(
-  `^(?:[a-z][a-z0-9+.-]*://|(?:${[...FILE_KINDS, ...DIRECTORY_KINDS, ...ENGINE_KINDS, 'file'].join('|')}):)`,
+  `^(?:[a-z][a-z0-9+.-]*://|(?:${[...FILE_KINDS, ...DIRECTORY_KINDS, ...ENGINE_KINDS, 'file', 'static'].join('|')}):)`,
   'i',
 );
 
 /** Kinds the design knows and this version does not read yet, so that they get their own words. */
-const FUTURE_KINDS = new Set(['static', 's3', 'dir']);
+const FUTURE_KINDS = new Set(['s3', 'dir']);
 
 function isDirectoryOnDisk(file: string): boolean {
   return statSync(file, { throwIfNoEntry: false })?.isDirectory() ?? false;
@@ -129,6 +132,11 @@ function parseBare(
     const file = text.slice('file:'.length);
     if (file === '' || file.includes('\0')) throw unknownLocation(text);
     return { kind: 'file', file };
+  }
+  if (prefix === 'static') {
+    const { path: directory, name } = splitPath(text, prefix, isDirectory);
+    if (name === undefined || name === '' || /^https?$/.test(directory)) throw unknownLocation(text);
+    return { kind: 'static', directory, reference: parseReference(name) };
   }
   for (const kind of ENGINE_KINDS)
     if (kind === prefix) return { kind, reference: parseReference(text.slice(prefix.length + 1)) };
@@ -217,6 +225,8 @@ export function placeOf(location: Location): string | undefined {
     case 'oci':
     case 'store':
       return `${location.kind}:${location.directory}`;
+    case 'static':
+      return `static:${location.directory}:${formatReference(location.reference)}`;
     case 'docker-daemon':
     case 'containers-storage':
     case 'containerd':

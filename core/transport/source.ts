@@ -161,6 +161,10 @@ export async function openSource(
       const { openStoreSource } = await import('./store/source.ts');
       return openStoreSource(location, context);
     }
+    case 'static': {
+      const { openStaticSource } = await import('./static/source.ts');
+      return openStaticSource(location, context);
+    }
     case 'file': {
       const { openFileSource } = await import('./file/source.ts');
       return openFileSource(location, context);

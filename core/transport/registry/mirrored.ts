@@ -17,12 +17,18 @@ const MIRROR_RETRIES = 1;
 const MIRROR_WAIT_MS = 2_000;
 /** Blobs up to this size are checked before a byte of them is handed on, so that a wrong one goes unnoticed above. */
 const CHECKED_FIRST = 4 * 1024 * 1024;
+/** Blobs from this size on take long enough to be shared between mirrors of which nothing is known. */
+const SHARED_FROM = 256 * 1024;
 
 /** What runs with one options object know of their endpoints; by `showEndpoint()`. */
 interface Knowledge {
   /** Asked after all others, as they failed or sent something wrong. */
   readonly last: Set<string>;
   readonly told: Set<string>;
+  /** Have sent a right blob. */
+  readonly proven: Set<string>;
+  /** How many large blobs are coming from those that have not: nothing is known of one before its end. */
+  readonly onTrial: Map<string, number>;
   /** Options that differ from those given in how one kind of endpoint is spoken to; one object for one session. */
   readonly options: Map<string, SourceOptions>;
 }
@@ -32,7 +38,7 @@ const knowledge = new WeakMap<SourceOptions, Knowledge>();
 function knowledgeOf(options: SourceOptions): Knowledge {
   let known = knowledge.get(options);
   if (!known) {
-    known = { last: new Set(), told: new Set(), options: new Map() };
+    known = { last: new Set(), told: new Set(), proven: new Set(), onTrial: new Map(), options: new Map() };
     knowledge.set(options, known);
   }
   return known;
@@ -59,6 +65,11 @@ interface Place {
   readonly name: string;
   readonly endpoint: Endpoint;
   readonly source: RepositorySource;
+}
+
+interface Blob {
+  readonly digest: Digest;
+  readonly size: number;
 }
 
 interface Failure {
@@ -101,6 +112,31 @@ export function openMirroredSource(
       ...left.filter(({ name }) => !known.last.has(name)),
       ...left.filter(({ name }) => known.last.has(name)),
     ];
+  }
+
+  /**
+   * The order for a large blob. Until a mirror has sent one that is right, others share what is read at the same time, so
+   * that a corrupt one does not waste the time of all of it.
+   */
+  function inOrderForLarge(digest: Digest): Place[] {
+    const order = inOrder(digest);
+    const isMirror = ({ name, endpoint }: Place) => endpoint.isMirror && !known.last.has(name);
+    const trials = ({ name }: Place) => (known.proven.has(name) ? 0 : (known.onTrial.get(name) ?? 0));
+    return [
+      ...order.filter(isMirror).sort((one, other) => trials(one) - trials(other)),
+      ...order.filter((place) => !isMirror(place)),
+    ];
+  }
+
+  /** Reads from one place; for as long as that takes it is on trial. */
+  async function* readFrom(place: Place, blob: Blob, start: number): AsyncGenerator<Uint8Array, void> {
+    const { onTrial } = known;
+    onTrial.set(place.name, (onTrial.get(place.name) ?? 0) + 1);
+    try {
+      yield* place.source.blobFrom(blob, start);
+    } finally {
+      onTrial.set(place.name, (onTrial.get(place.name) ?? 1) - 1);
+    }
   }
 
   function tell(level: 'info' | 'warning', code: string, place: Place, message: string): void {
@@ -165,7 +201,7 @@ export function openMirroredSource(
     );
   }
 
-  async function* readChecked(blob: { digest: Digest; size: number }): AsyncGenerator<Uint8Array, void> {
+  async function* readChecked(blob: Blob): AsyncGenerator<Uint8Array, void> {
     const { digest, size } = blob;
     again.delete(digest);
     const isSmall = size <= CHECKED_FIRST;
@@ -174,11 +210,11 @@ export function openMirroredSource(
       const held: Uint8Array[] = [];
       const givers = new Set<Place>();
       const failures: Failure[] = [];
-      const order = inOrder(digest);
+      const order = size < SHARED_FROM ? inOrder(digest) : inOrderForLarge(digest);
       let delivered = 0;
       for (const [index, place] of order.entries()) {
         try {
-          for await (const chunk of place.source.blobFrom(blob, delivered)) {
+          for await (const chunk of readFrom(place, blob, delivered)) {
             givers.add(place);
             hash.update(chunk);
             delivered += chunk.length;
@@ -193,6 +229,7 @@ export function openMirroredSource(
       if (failures.length === order.length) throw summary(failures, digest);
       const got = hash.digest('hex');
       if (got === digestHex(digest)) {
+        if (size >= SHARED_FROM) for (const { name } of givers) known.proven.add(name);
         yield* held;
         return;
       }

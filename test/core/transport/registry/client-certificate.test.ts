@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
@@ -13,10 +13,51 @@ import {
 } from '../../../../fixtures/fault-registry.ts';
 import { randomContent, singleImage } from '../../../../fixtures/images.ts';
 import { describePeer } from '../../../../fixtures/peers.ts';
+import {
+  type RunningRegistry,
+  startDockerRegistry,
+  TLS_CERTIFICATE_FILE,
+} from '../../../../fixtures/registry.ts';
 import { blobOf, collect, failureOf, registrySource, type TestSource } from '../surroundings.ts';
 
 const IMAGE = singleImage();
 const TAG_PATH = '/v2/team/app/manifests/1';
+
+describePeer(['openssl', 'docker-registry'], 'docker-registry that wants a client certificate', () => {
+  it('is read from with one, and with none not', async () => {
+    const authority = makeAuthority();
+    const directory = mkdtempSync(path.join(os.tmpdir(), 'sealift-mtls-'));
+    let registry: RunningRegistry | undefined;
+    try {
+      const clientCa = path.join(directory, 'clients.pem');
+      writeFileSync(clientCa, authority.ca);
+      registry = await startDockerRegistry({ tls: true, clientCa });
+      const open = async (): Promise<string> => {
+        const { source } = await registrySource(registry?.host ?? '', {
+          plainHttp: false,
+          retryTimes: 0,
+          hostCertificates: loadHostCertificates([directory]),
+        });
+        const error = await failureOf(source.manifest('1'));
+        await source.close();
+        return error.code;
+      };
+      const own = path.join(directory, registry.host);
+      mkdirSync(own);
+      writeFileSync(path.join(own, 'ca.crt'), readFileSync(TLS_CERTIFICATE_FILE));
+      expect(await open()).toBe('source-tls');
+      const { cert, key } = authority.issue('client', 'extendedKeyUsage=clientAuth');
+      writeFileSync(path.join(own, 'me.cert'), cert);
+      writeFileSync(path.join(own, 'me.key'), key);
+      // It lets us in, and has no such image.
+      expect(await open()).toBe('source-not-found');
+    } finally {
+      await registry?.stop();
+      authority.remove();
+      rmSync(directory, { recursive: true, force: true });
+    }
+  });
+});
 
 describePeer(['openssl'], 'certs.d', () => {
   let authority: Authority;

@@ -225,6 +225,17 @@ describe('reading', () => {
     expect(await collect(test.source, blobOf(LARGE))).toEqual(LARGE);
   });
 
+  it('shares the first large blobs between mirrors, until one has turned out right', async () => {
+    const blobs = ['a', 'b', 'c', 'd', 'e'].map((seed) => randomContent(4_500_000, seed));
+    for (const one of [first, second]) for (const bytes of blobs) one.script(pathOf(bytes), blob(bytes));
+    const [last, ...atOnce] = blobs;
+    await Promise.all(atOnce.map((bytes) => collect(test.source, blobOf(bytes))));
+    const asked = (one: FaultRegistry) => one.requests.filter(({ url }) => url.includes('/blobs/')).length;
+    expect([first, second, own].map(asked)).toEqual([2, 2, 0]);
+    await collect(test.source, blobOf(last as Buffer));
+    expect([first, second, own].map(asked)).toEqual([3, 2, 0]);
+  });
+
   it('ends where all send something wrong', async () => {
     for (const one of [first, second, own]) {
       one.script(pathOf(LARGE), blob(spoilt(LARGE)));

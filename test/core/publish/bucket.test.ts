@@ -180,6 +180,17 @@ describe('a bucket', () => {
     expect(puts.length - new Set(puts).size).toBe(1);
   });
 
+  it('moves a tag where no entity tag ever matches', async () => {
+    server.conditional = 'no-match';
+    await world.admit({ 'quay.io/acme/app:v1': singleImage() });
+    await sync();
+    await world.admit({ 'quay.io/acme/app:v1': singleImage('2') });
+    await sync();
+    expect(server.objects.get('v2/quay.io/acme/app/manifests/v1')?.bytes.equals(singleImage('2').bytes)).toBe(
+      true,
+    );
+  });
+
   it('does not overwrite a tag that somebody else moved meanwhile', async () => {
     await world.admit({ 'quay.io/acme/app:v1': singleImage() });
     await sync();

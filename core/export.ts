@@ -44,7 +44,7 @@ import { fullName } from './transport/bundle/names.ts';
 import { type CollectedImage, type Content, collectContent, type ImageRequest } from './transport/collect.ts';
 import { givenName, imageNameOf, type NamedLocation, placeOf, referenceIn } from './transport/location.ts';
 import { openSource, type Source } from './transport/source.ts';
-import { type Collection, openCollection } from './trust/collection.ts';
+import { type Collection, openCollection, requireSigners, rulerOf } from './trust/collection.ts';
 import type { Signer } from './trust/signer.ts';
 import { forEachLimited } from './util/concurrency.ts';
 import { GENERATOR } from './version.ts';
@@ -66,7 +66,13 @@ type FileOutput = Extract<ExportOptions['output'], { kind: 'file' }>;
  *   `collection-not-found`, `passphrase-needed`, `metadata-expired` where a role of the collection ends before the bundle would
  */
 export async function exportBundle(options: ExportOptions, context: Context): Promise<ExportResult> {
-  refuseEmpty(options);
+  if (options.metadataOnly !== true) refuseEmpty(options);
+  else if (options.images.length > 0) {
+    throw new SealiftError('invalid-argument', 'a bundle of metadata only carries no images', {
+      subject: '--metadata-only',
+      hint: 'leave the images out, or leave --metadata-only out',
+    });
+  }
   const collection = await openCollection(options.collection, context.limits);
   const lock = await collection.lock(options.pid);
   const sources = new SourceSet(options, context);
@@ -167,7 +173,9 @@ function unnamed(named: NamedLocation): unknown {
 
 function refuseEmpty(options: Pick<ExportOptions, 'images'>): void {
   if (options.images.length === 0) {
-    throw new SealiftError('invalid-argument', 'nothing to export', { hint: 'name at least one image' });
+    throw new SealiftError('invalid-argument', 'nothing to export', {
+      hint: 'name at least one image; --metadata-only exports none and renews what is in',
+    });
   }
 }
 
@@ -256,7 +264,7 @@ async function planExport(
   context: Context,
   reuse: ReusableFile | undefined,
 ): Promise<SignedPlan> {
-  const signer = await unlock(collection, options);
+  const signers = await unlock(collection, options, context);
   context.emit({ type: 'phase', phase: 'resolve', title: 'resolving images' });
   const requests = await requestsOf(options.images, sources, options, context);
   const content = await collectContent(requests, options, context);
@@ -270,7 +278,7 @@ async function planExport(
   const version = await collection.reserveVersion();
   const { head, manifest, expires } = await signContent(
     collection,
-    signer,
+    signers,
     content,
     { version, created },
     options,
@@ -300,15 +308,24 @@ async function planExport(
   return { journal, bundle, manifest };
 }
 
-async function unlock(collection: Collection, options: ExportOptions): Promise<Signer> {
-  const passphrase = await options.passphrase(`key of the collection ${collection.name}`);
-  if (passphrase === undefined) {
-    throw new SealiftError('passphrase-needed', `the key of the collection ${collection.name} is locked`, {
-      subject: collection.directory,
-      hint: 'run it on a terminal, or give --passphrase-file FILE',
-    });
-  }
-  return collection.unlock(passphrase);
+/**
+ * The keys of every role that this export may have to sign: the first is the timestamp's. All are asked for at the
+ * start, so that nobody has to come back.
+ */
+async function unlock(
+  collection: Collection,
+  options: ExportOptions,
+  context: Context,
+): Promise<readonly [Signer, ...Signer[]]> {
+  const { state } = collection;
+  const until = (options.created ?? context.now).getTime() + options.lifetime;
+  const roles = new Set<string>(['timestamp', 'snapshot', 'bundles']);
+  for (const named of options.images) roles.add(rulerOf(state, imageNameOf(named)) ?? 'images');
+  for (const [role, { expires }] of state.delegated) if (expires.getTime() < until) roles.add(role);
+  const signers = await collection.keyring([...roles], options.passphrase);
+  const [first, ...more] = requireSigners(state, 'timestamp', signers);
+  if (!first) throw new SealiftError('internal', 'a role has a threshold of none');
+  return [first, ...more, ...signers.filter((signer) => signer !== first && !more.includes(signer))];
 }
 
 function wholeSeconds(date: Date): Date {
@@ -318,14 +335,15 @@ function wholeSeconds(date: Date): Date {
 /** Signs from the inside out: images, bundle manifest, bundles, snapshot, timestamp, list of checksums. */
 async function signContent(
   collection: Collection,
-  signer: Signer,
+  signers: readonly [Signer, ...Signer[]],
   content: Content,
   { version, created }: { readonly version: number; readonly created: Date },
   options: ExportOptions,
 ): Promise<{ head: NamedBytes[]; manifest: BundleManifest; expires: string }> {
+  const [signer] = signers;
   const staged = await collection.stage(
     { version, created, lifetimeMs: options.lifetime, images: targetsOf(content) },
-    signer,
+    signers,
   );
   const images = content.images
     .map((image) => ({
@@ -510,6 +528,7 @@ function requestHash(options: ExportOptions): string {
       ...(options.excludeReferrers ? { excludeReferrers: true } : {}),
       ...(options.lookaside ? { lookaside: true } : {}),
       ...(options.policy === undefined ? {} : { policy: options.policy }),
+      ...(options.metadataOnly ? { metadataOnly: true } : {}),
     }),
   );
 }
@@ -601,7 +620,7 @@ async function findInterrupted(
   ) {
     return { state: 'written', plan };
   }
-  const current = collection.summary().version;
+  const current = Math.max(collection.summary().version, collection.stagedVersion ?? 0);
   const stale =
     current > found.version || Date.parse(found.expires) < context.now.getTime() + LEAST_LIFETIME_LEFT;
   if (found.request === requestHash(options) && !stale) return { state: 'resume', plan };

@@ -644,7 +644,13 @@ async function auditImport(
       now,
       actor,
       event: 'removed',
-      fields: { collection: trust.collectionId, names: [...outcome.removed] },
+      fields: {
+        collection: trust.collectionId,
+        names: [...outcome.removed],
+        withdrawn: trust.withdrawn
+          .filter(({ name }) => outcome.removed.includes(name))
+          .map(({ name, digest, reason, at }) => ({ name, digest, reason, at })),
+      },
     });
   }
   return gate.audit({

@@ -13,6 +13,8 @@ export interface ExportOptions {
   readonly output:
     | { readonly kind: 'file'; readonly path: string }
     | { readonly kind: 'stream'; readonly stream: NodeJS.WritableStream };
+  /** No images at all: a bundle of kilobytes that renews, rotates and withdraws. */
+  readonly metadataOnly?: boolean | undefined;
   /** `os/arch[/variant]`; empty for every platform. */
   readonly platforms: readonly string[];
   /** Milliseconds from `created` to the expiry of timestamp, snapshot and bundles. */

@@ -35,6 +35,9 @@ export function readmeText(facts: ReadmeFacts): Buffer {
       `  ${name}`,
       `    ${digest}${platforms.length > 0 ? `  ${platforms.join(' ')}` : ''}`,
     ]),
+    ...(facts.images.length === 0
+      ? ['  none: this bundle renews, rotates or withdraws what earlier ones brought']
+      : []),
     '',
     'Import it',
     '  sealift verify BUNDLE',
@@ -62,10 +65,14 @@ export function readmeText(facts: ReadmeFacts): Buffer {
     'whether a key or an image has been withdrawn since, and which key may speak for which image name.',
     'sealift import checks all of these.',
     '',
-    'Read it without sealift (the archive is an OCI image layout)',
-    '  skopeo copy oci-archive:BUNDLE:NAME docker://REGISTRY/NAME',
-    ...(facts.dockerArchive ? ['  docker load -i BUNDLE'] : []),
-    '',
+    ...(facts.images.length === 0
+      ? []
+      : [
+          'Read it without sealift (the archive is an OCI image layout)',
+          '  skopeo copy oci-archive:BUNDLE:NAME docker://REGISTRY/NAME',
+          ...(facts.dockerArchive ? ['  docker load -i BUNDLE'] : []),
+          '',
+        ]),
   ];
   return Buffer.from(lines.join('\n'), 'latin1');
 }

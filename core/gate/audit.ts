@@ -21,6 +21,7 @@ export const AUDIT_EVENTS = [
   'removed',
   'gc',
   'weakened',
+  'clock-reset',
   'policy',
   'log-damaged',
 ] as const;

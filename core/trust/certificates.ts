@@ -461,6 +461,36 @@ async function merge(a: Uint8Array, b: Uint8Array, limits: Limits): Promise<Cert
   return await readCertificate(bytes, limits);
 }
 
+/**
+ * The certificate with a revocation of its primary key put in, as `revocation/FPR.asc` holds it.
+ * @param revocation armored; signatures only
+ * @throws SealiftError `signature-invalid` where it does not revoke this key
+ */
+export async function revokeCertificate(
+  certificate: Uint8Array,
+  revocation: Uint8Array,
+  limits: Limits,
+): Promise<Uint8Array> {
+  const { unarmor } = await loadOpenpgp();
+  const refuse = (cause?: unknown) =>
+    new SealiftError('signature-invalid', 'the revocation certificate does not revoke this key', { cause });
+  let packets: readonly Packet[];
+  try {
+    const { data } = await unarmor(Buffer.from(revocation).toString('latin1'));
+    const chunks: Uint8Array[] = [];
+    if (data instanceof Uint8Array) chunks.push(data);
+    else for await (const chunk of data as AsyncIterable<Uint8Array>) chunks.push(chunk);
+    packets = splitPackets(Buffer.concat(chunks)).filter(({ tag }) => tag === PACKET.signature);
+  } catch (cause) {
+    throw refuse(cause);
+  }
+  const [primary, ...rest] = splitPackets(certificate);
+  if (!primary || packets.length === 0) throw refuse();
+  const bytes = Buffer.concat([primary, ...packets, ...rest].map(({ tag, body }) => framePacket(tag, body)));
+  if ((await readCertificate(bytes, limits)).revocation === 'none') throw refuse();
+  return bytes;
+}
+
 /** Certificates by the fingerprint of their primary key. */
 export class CertificateStore {
   readonly #certificates = new Map<string, Certificate>();

@@ -7,6 +7,7 @@
  *     certificates/FPR.pgp     OpenPGP certificates, binary
  *     keys/                    encrypted secret keys: FPR.asc or KEYID.pem
  *     revocation/FPR.asc       revocation certificates, to be published when a key is lost
+ *     staged.json, staged/     what was signed by hand and waits for the next bundle (staging.ts)
  *     .lock
  *
  * The recovery key lies in a file of its own, elsewhere. A new collection is complete: targets, bundles, images,
@@ -27,11 +28,12 @@ import { acquireLock, type Lock } from '../fs/lock.ts';
 import { canonicalJson, parseCanonicalJson } from '../json/canonical.ts';
 import { asInteger, asObject, asString, type JsonObject, type JsonValue } from '../json/strict.ts';
 import { DEFAULT_LIMITS, type Limits } from '../limits.ts';
-import type { CollectionSummary } from '../results.ts';
+import type { CollectionSummary, KeySummary, RoleSummary } from '../results.ts';
+import type { PassphraseProvider } from '../workflow-options.ts';
+import { readCertificate } from './certificates.ts';
 import { FINGERPRINT, KEY_ID, keyIdOf, type Purpose, type TufKey } from './keys.ts';
 import {
   BUNDLE_PREFIX,
-  type Delegation,
   encodeMetadata,
   formatDate,
   MEDIA_TYPE_FIELD,
@@ -41,6 +43,7 @@ import {
   parseSnapshot,
   parseTargets,
   parseTimestamp,
+  type RoleKeys,
   type RootMetadata,
   rootFingerprint,
   type SnapshotMetadata,
@@ -52,6 +55,7 @@ import {
 import { loadOpenpgp } from './openpgp-packets.ts';
 import { matchesPattern, prefixPatterns } from './search.ts';
 import { openNativeSigner, openOpenpgpSigner, type Signer } from './signer.ts';
+import { clearStaged, readStaged, writeStaged } from './staging.ts';
 import { advance, TrustedSet } from './trusted-set.ts';
 
 export interface CreateCollectionOptions {
@@ -131,11 +135,15 @@ export interface Collection {
   readonly keys: 'openpgp' | 'native';
   /** Certificates by fingerprint. */
   readonly certificates: ReadonlyMap<string, Uint8Array>;
-  /** What to pin: the fingerprint of the newest root. */
+  /** What to pin: the fingerprint of the newest root that a bundle has. */
   readonly rootFingerprint: string;
   readonly rootVersion: number;
   /** All names and what they are bound to. */
   readonly images: ReadonlyMap<string, ImageTarget>;
+  /** The current metadata, what is staged included. */
+  readonly state: CollectionState;
+  /** Number of what waits for the next bundle; absent where nothing does. */
+  readonly stagedVersion: number | undefined;
   summary(): CollectionSummary;
   /** Held while a version is reserved, staged and published. */
   lock(pid: number): Promise<Lock>;
@@ -147,18 +155,42 @@ export interface Collection {
    */
   unlock(passphrase: string): Promise<Signer>;
   /**
+   * Opens keys that lie in keys/, for each of `roles` as many as its threshold asks for. Fewer where the others are
+   * elsewhere: whoever signs says what is missing. A passphrase that opened one key is tried on the next.
+   * @throws SealiftError `passphrase-needed`
+   */
+  keyring(roles: readonly string[], passphrase: PassphraseProvider): Promise<readonly Signer[]>;
+  /**
+   * Keeps signed roots and target roles until the next bundle takes them along; all or none. Hold the lock.
+   * @throws SealiftError what a gate would say of them: `root-chain-broken`, `signature-threshold` and its kin
+   */
+  stageRoles(change: RoleChange): Promise<Collection>;
+  /**
    * Signs what names the images. A role is signed anew when its names change, and when it would end before the
    * new timestamp although the signer could renew it.
    * @throws SealiftError `metadata-expired` where a role would end before the timestamp, `signature-needed` where
    * another key is needed, `lifetime-too-long`, `invalid-argument`
    */
-  stage(options: StageOptions, signer: Signer): Promise<StagedCollection>;
+  stage(options: StageOptions, signers: Signer | readonly Signer[]): Promise<StagedCollection>;
   /**
    * Makes these the collection's current metadata: timestamp.json is replaced last, and until then a reader sees
    * the old state. Hold the lock. Returns the collection reopened. The same files again change nothing.
    * @throws SealiftError `rollback` where the collection has moved on since they were staged
    */
   publish(files: readonly FinishedFile[]): Promise<Collection>;
+}
+
+/** Signed files that are to replace the current ones of their roles. */
+export interface RoleChange {
+  /** From `reserveVersion()`. */
+  readonly version: number;
+  readonly created: Date;
+  /** Further roots, ascending. */
+  readonly roots?: readonly Uint8Array[] | undefined;
+  /** Targets and delegated roles by name; their version is that of the change. */
+  readonly roles?: ReadonlyMap<string, Uint8Array> | undefined;
+  /** Certificates of keys that are new, by fingerprint. */
+  readonly certificates?: ReadonlyMap<string, Uint8Array> | undefined;
 }
 
 const FORMAT_VERSION = 1;
@@ -199,7 +231,8 @@ function metaOf(version: number, bytes: Uint8Array): MetaFile {
   return { version, length: bytes.length, hashes: { sha256: sha256(bytes) } };
 }
 
-async function signMetadata(
+/** Signs what stands in `signed` with all of `signers`, whoever they are. */
+export async function signMetadata(
   signed: JsonObject & { readonly _type: MetadataType },
   signers: readonly Signer[],
   created: Date,
@@ -211,7 +244,8 @@ async function signMetadata(
   return encodeMetadata(signed, signatures);
 }
 
-function envelope<T extends MetadataType>(type: T, version: number, expires: string) {
+/** The fields every metadata file begins with. */
+export function envelope<T extends MetadataType>(type: T, version: number, expires: string) {
   return { _type: type, spec_version: SPEC_VERSION, version, expires };
 }
 
@@ -233,7 +267,7 @@ function toImageTarget(target: Target): ImageTarget {
 
 // Making a collection
 
-interface MadeKey {
+export interface MadeKey {
   readonly signer: Signer;
   /** File name below keys/, and what goes there. */
   readonly fileName: string;
@@ -241,8 +275,9 @@ interface MadeKey {
   readonly revocation?: string | undefined;
 }
 
-async function makeKey(
-  options: CreateCollectionOptions,
+/** A new key pair, its secret half encrypted. */
+export async function makeKey(
+  options: Pick<CreateCollectionOptions, 'keys' | 'rsaBits'>,
   passphrase: string,
   userId: string,
   created: Date,
@@ -456,7 +491,7 @@ async function firstMetadata(
     [main],
     created,
   );
-  const timestamp = await signTimestamp(version, after(created, life.timestamp), snapshot, main, created);
+  const timestamp = await signTimestamp(version, after(created, life.timestamp), snapshot, [main], created);
   return new Map([
     ['1.root.json', root],
     [`${version}.targets.json`, targets],
@@ -471,7 +506,7 @@ async function signTimestamp(
   version: number,
   expires: string,
   snapshot: Buffer,
-  signer: Signer,
+  signers: readonly Signer[],
   created: Date,
 ): Promise<Buffer> {
   return await signMetadata(
@@ -480,14 +515,15 @@ async function signTimestamp(
       meta: { 'snapshot.json': metaOf(version, snapshot) } as unknown as JsonObject,
       'x-created': formatDate(created),
     },
-    [signer],
+    signers,
     created,
   );
 }
 
 // Opening one
 
-interface State {
+/** A collection as it stands on disk, parsed; what is staged stands in place of what it replaces. */
+export interface CollectionState {
   readonly directory: string;
   readonly limits: Limits;
   readonly id: string;
@@ -495,13 +531,18 @@ interface State {
   readonly created: Date;
   readonly keys: 'openpgp' | 'native';
   readonly roots: readonly RootMetadata[];
+  /** The newest, by whose keys is signed from now on. */
   readonly root: RootMetadata;
+  /** The newest that a bundle has: what can be pinned today. */
+  readonly publishedRoot: RootMetadata;
   readonly timestamp: TimestampMetadata;
   readonly snapshot: SnapshotMetadata;
   readonly targets: TargetsMetadata;
   /** In search order. */
   readonly delegated: ReadonlyMap<string, TargetsMetadata>;
   readonly certificates: ReadonlyMap<string, Uint8Array>;
+  /** Absent where all of it has been published. */
+  readonly stagedVersion: number | undefined;
 }
 
 function damaged(message: string, subject: string, cause?: unknown): SealiftError {
@@ -512,7 +553,7 @@ function damaged(message: string, subject: string, cause?: unknown): SealiftErro
   });
 }
 
-async function readState(directory: string, limits: Limits): Promise<State> {
+async function readState(directory: string, limits: Limits): Promise<CollectionState> {
   const factsFile = path.join(directory, FILES.collection);
   const factsBytes = await readFileLimited(factsFile, 64 * 1024);
   if (!factsBytes) {
@@ -538,7 +579,21 @@ async function readState(directory: string, limits: Limits): Promise<State> {
     }
   };
   const facts = await guarded(factsFile, () => readFacts(factsBytes, limits));
-  const read = async (name: string): Promise<Buffer> => {
+  const index = await readStaged(directory, limits);
+  const publishedBytes = await readFileLimited(
+    path.join(directory, DIRECTORIES.metadata, 'timestamp.json'),
+    limits.metadataFile,
+  );
+  const published =
+    publishedBytes &&
+    (await guarded('timestamp.json', () =>
+      parseTimestamp(publishedBytes, { role: 'timestamp', limits, strict: true }),
+    ));
+  // A bundle that took it along may have been published by a run that ended before it tidied up.
+  const staged = index && index.version > (published?.version ?? 0) ? index : undefined;
+  const read = async (name: string): Promise<Uint8Array> => {
+    const waiting = staged?.files.get(name);
+    if (waiting) return waiting;
     const file = path.join(directory, DIRECTORIES.metadata, name);
     const bytes = await readFileLimited(file, limits.metadataFile);
     if (!bytes) throw damaged('a metadata file of the collection is missing', file);
@@ -548,10 +603,9 @@ async function readState(directory: string, limits: Limits): Promise<State> {
   const roots: RootMetadata[] = [];
   while (roots.length < limits.roots) {
     const name = `${roots.length + 1}.root.json`;
-    const bytes = await readFileLimited(
-      path.join(directory, DIRECTORIES.metadata, name),
-      limits.metadataFile,
-    );
+    const bytes =
+      staged?.files.get(name) ??
+      (await readFileLimited(path.join(directory, DIRECTORIES.metadata, name), limits.metadataFile));
     if (!bytes) break;
     const root = await guarded(name, () => parseRoot(bytes, options('root')));
     if (root.version !== roots.length + 1)
@@ -568,7 +622,7 @@ async function readState(directory: string, limits: Limits): Promise<State> {
   const timestamp = await guarded('timestamp.json', () =>
     parseTimestamp(timestampBytes, options('timestamp')),
   );
-  const checked = async (role: string, entry: MetaEntry): Promise<Buffer> => {
+  const checked = async (role: string, entry: MetaEntry): Promise<Uint8Array> => {
     const name = `${entry.version}.${role}.json`;
     const bytes = await read(name);
     if (sha256(bytes) !== entry.hashes.get('sha256'))
@@ -577,7 +631,11 @@ async function readState(directory: string, limits: Limits): Promise<State> {
   };
   const snapshotBytes = await checked('snapshot', timestamp.snapshot);
   const snapshot = await guarded('snapshot', () => parseSnapshot(snapshotBytes, options('snapshot')));
+  const waiting = new Map<string, Uint8Array>();
+  for (const [name, bytes] of staged?.files ?? []) waiting.set(name.replace(/^[0-9]+\.|\.json$/g, ''), bytes);
   const parsed = async (role: string): Promise<TargetsMetadata> => {
+    const replacement = waiting.get(role);
+    if (replacement) return await guarded(role, () => parseTargets(replacement, options(role)));
     const entry = snapshot.meta.get(role);
     if (!entry) throw damaged(`the snapshot does not list ${inert(role)}`, directory);
     const bytes = await checked(role, entry);
@@ -612,10 +670,26 @@ async function readState(directory: string, limits: Limits): Promise<State> {
     if (!bytes) throw damaged('a certificate of the collection is missing', file);
     certificates.set(fingerprint, bytes);
   }
-  return { directory, limits, ...facts, roots, root, timestamp, snapshot, targets, delegated, certificates };
+  return {
+    directory,
+    limits,
+    ...facts,
+    roots,
+    root,
+    publishedRoot: roots.findLast(({ version }) => !staged?.files.has(`${version}.root.json`)) ?? first,
+    timestamp,
+    snapshot,
+    targets,
+    delegated,
+    certificates,
+    stagedVersion: staged?.version,
+  };
 }
 
-function readFacts(bytes: Uint8Array, limits: Limits): Pick<State, 'id' | 'name' | 'created' | 'keys'> {
+function readFacts(
+  bytes: Uint8Array,
+  limits: Limits,
+): Pick<CollectionState, 'id' | 'name' | 'created' | 'keys'> {
   const code = 'state-damaged';
   const facts = asObject(
     parseCanonicalJson(bytes, {
@@ -670,20 +744,24 @@ export async function openCollection(directory: string, limits: Limits): Promise
     created: state.created,
     keys: state.keys,
     certificates: state.certificates,
-    rootFingerprint: rootFingerprint(state.root),
-    rootVersion: state.root.version,
+    rootFingerprint: rootFingerprint(state.publishedRoot),
+    rootVersion: state.publishedRoot.version,
     images,
+    state,
+    stagedVersion: state.stagedVersion,
     summary: () => summary,
     lock: async (pid) => await acquireLock(path.join(state.directory, FILES.lock), pid),
     reserveVersion: async () => await reserveVersion(state),
     unlock: async (passphrase) => await unlock(state, passphrase),
-    stage: async (options, signer) => await stage(state, options, signer),
+    keyring: async (roles, passphrase) => await openKeyring(state, roles, passphrase),
+    stageRoles: async (change) => await stageRoles(state, change),
+    stage: async (options, signers) => await stage(state, options, 'sign' in signers ? [signers] : signers),
     publish: async (files) => await publish(state, files),
   };
 }
 
 /** The current metadata by file name below metadata/. */
-function filesOf(state: State): Map<string, Uint8Array> {
+function filesOf(state: CollectionState): Map<string, Uint8Array> {
   const files = new Map<string, Uint8Array>();
   for (const root of state.roots) files.set(`${root.version}.root.json`, root.bytes);
   files.set('timestamp.json', state.timestamp.bytes);
@@ -695,7 +773,7 @@ function filesOf(state: State): Map<string, Uint8Array> {
 
 async function verifyAsGate(
   files: ReadonlyMap<string, Uint8Array>,
-  state: Pick<State, 'root' | 'certificates' | 'limits'>,
+  state: Pick<CollectionState, 'root' | 'certificates' | 'limits'>,
   now: Date,
 ): Promise<TrustedSet> {
   const set = await TrustedSet.fromPin(rootFingerprint(state.root), [state.root.bytes], {
@@ -711,7 +789,7 @@ async function summarise(
   id: string,
   name: string,
   files: ReadonlyMap<string, Uint8Array>,
-  state: State,
+  state: CollectionState,
   now: Date,
 ): Promise<CollectionSummary> {
   const base = {
@@ -719,27 +797,109 @@ async function summarise(
     name: inert(name),
     version: state.timestamp.version,
     created: formatDate(state.timestamp.created ?? state.created),
-    rootFingerprint: rootFingerprint(state.root),
-    rootVersion: state.root.version,
+    rootFingerprint: rootFingerprint(state.publishedRoot),
+    rootVersion: state.publishedRoot.version,
   };
   try {
+    // What is staged is named by no snapshot yet, and so cannot be verified as a whole.
+    if (state.stagedVersion !== undefined)
+      throw new SealiftError('mix-and-match', 'there is something staged');
     const set = await verifyAsGate(files, state, now);
     return { ...base, expires: formatDate(set.effectiveExpiry()), roles: set.roleSummaries() };
   } catch {
     // A revoked or expired key: what is there can still be shown, as something nobody will take any more.
-    const all = [state.root, state.timestamp, state.snapshot, state.targets, ...state.delegated.values()];
-    return {
-      ...base,
-      expires: formatDate(new Date(Math.min(...all.map(({ expires }) => expires.getTime())))),
-      roles: [],
-    };
+    const roles = await describeRoles(state);
+    return { ...base, expires: roles.map(({ expires }) => expires).sort()[0] ?? base.created, roles };
   }
 }
 
-async function reserveVersion(state: State): Promise<number> {
+/** What the metadata says of its roles; nothing is verified. */
+async function describeRoles(state: CollectionState): Promise<RoleSummary[]> {
+  const names = ['root', 'timestamp', 'snapshot', 'targets', ...state.delegated.keys()];
+  const roles: RoleSummary[] = [];
+  for (const role of names) {
+    const metadata = metadataOf(state, role);
+    const found = keysOfRole(state, role);
+    if (!metadata || !found) continue;
+    const keys: KeySummary[] = [];
+    for (const keyId of found.keyids) {
+      const key = found.keys.get(keyId);
+      if (!key) continue;
+      const certificate = key.keytype === 'openpgp' ? state.certificates.get(key.keyval.public) : undefined;
+      const judged = certificate && (await readCertificate(certificate, state.limits).catch(() => undefined));
+      keys.push({
+        keyId,
+        type: inert(key.keytype),
+        ...(key.keytype === 'openpgp' ? { fingerprint: key.keyval.public } : {}),
+        userId: judged?.userId,
+        expires: judged?.expires && formatDate(judged.expires),
+      });
+    }
+    roles.push({
+      role,
+      version: metadata.version,
+      expires: formatDate(metadata.expires),
+      threshold: found.threshold,
+      keys,
+    });
+  }
+  return roles;
+}
+
+/** The current metadata of a role. */
+export function metadataOf(state: CollectionState, role: string) {
+  switch (role) {
+    case 'root':
+      return state.root;
+    case 'timestamp':
+      return state.timestamp;
+    case 'snapshot':
+      return state.snapshot;
+    case 'targets':
+      return state.targets;
+    default:
+      return state.delegated.get(role);
+  }
+}
+
+/** Who signs a role: its key ids and threshold, the keys, and for a delegated role who delegates to it. */
+export function keysOfRole(
+  state: CollectionState,
+  role: string,
+): (RoleKeys & { readonly keys: ReadonlyMap<string, TufKey>; readonly delegator: string }) | undefined {
+  if (role === 'root' || role === 'timestamp' || role === 'snapshot' || role === 'targets')
+    return { ...state.root.roles[role], keys: state.root.keys, delegator: 'root' };
+  for (const [delegator, metadata] of [['targets', state.targets] as const, ...state.delegated]) {
+    const found = metadata.delegations?.roles.find(({ name }) => name === role);
+    if (found && metadata.delegations) return { ...found, keys: metadata.delegations.keys, delegator };
+  }
+  return undefined;
+}
+
+/**
+ * The role that rules a name: the first one on the way down that lists it, else the last one it is delegated to.
+ * Undefined where nobody may name it.
+ */
+export function rulerOf(state: CollectionState, name: string): string | undefined {
+  let role: string | undefined;
+  let metadata = state.targets;
+  for (let depth = 0; depth <= state.delegated.size; depth += 1) {
+    if (role !== undefined && metadata.targets.has(name)) return role;
+    const next = metadata.delegations?.roles.find((delegation) =>
+      delegation.paths.some((pattern) => matchesPattern(pattern, name)),
+    );
+    const child = next && state.delegated.get(next.name);
+    if (!next || !child) return role;
+    role = next.name;
+    metadata = child;
+  }
+  return role;
+}
+
+async function reserveVersion(state: CollectionState): Promise<number> {
   const file = path.join(state.directory, FILES.counter);
   const bytes = await readFileLimited(file, 64);
-  const match = /^([1-9][0-9]{0,14})\n$/.exec(bytes?.toString('latin1') ?? '');
+  const match = /^([1-9][0-9]{0,15})\n$/.exec(bytes?.toString('latin1') ?? '');
   if (!match) throw damaged('the counter of the collection cannot be read', file);
   const published = await readFileLimited(
     path.join(state.directory, DIRECTORIES.metadata, 'timestamp.json'),
@@ -749,33 +909,96 @@ async function reserveVersion(state: State): Promise<number> {
     ? parseTimestamp(published, { role: 'timestamp', limits: state.limits, strict: true }).version
     : state.timestamp.version;
   const version = Math.max(Number(match[1]), current) + 1;
+  if (!Number.isSafeInteger(version)) throw damaged('the counter of the collection is at its end', file);
   await writeFileDurably(file, `${version}\n`);
   return version;
 }
 
-async function unlock(state: State, passphrase: string): Promise<Signer> {
-  for (const keyId of state.root.roles.timestamp.keyids) {
-    const key = state.root.keys.get(keyId);
-    if (!key) continue;
-    const isOpenpgp = key.keytype === 'openpgp';
-    const file = path.join(
-      state.directory,
-      DIRECTORIES.keys,
-      isOpenpgp ? `${key.keyval.public}.asc` : `${keyId}.pem`,
-    );
-    const secret = await readFileLimited(file, state.limits.certificate);
-    if (!secret) continue;
-    const signer = isOpenpgp
+/** Where the secret half of a key lies. */
+export function secretFile(directory: string, key: TufKey): string {
+  const name = key.keytype === 'openpgp' ? `${key.keyval.public}.asc` : `${keyIdOf(key)}.pem`;
+  return path.join(directory, DIRECTORIES.keys, name);
+}
+
+/** Reads a secret key; undefined where it is not here. */
+async function openSecret(
+  state: CollectionState,
+  key: TufKey,
+  passphrase: string,
+): Promise<Signer | undefined> {
+  const file = secretFile(state.directory, key);
+  const secret = await readFileLimited(file, state.limits.certificate);
+  if (!secret) return undefined;
+  const signer =
+    key.keytype === 'openpgp'
       ? await openOpenpgpSigner(secret, passphrase, file)
       : openNativeSigner(secret, passphrase, file);
-    if (signer.keyId !== keyIdOf(key) || signer.keyId !== keyId)
-      throw damaged('a key file holds another key than its name says', file);
-    return signer;
+  if (signer.keyId !== keyIdOf(key)) throw damaged('a key file holds another key than its name says', file);
+  return signer;
+}
+
+async function unlock(state: CollectionState, passphrase: string): Promise<Signer> {
+  for (const keyId of state.root.roles.timestamp.keyids) {
+    const key = state.root.keys.get(keyId);
+    const signer = key && (await openSecret(state, key, passphrase));
+    if (signer) return signer;
   }
   throw new SealiftError('signature-needed', 'the key that signs exports is not in the collection', {
     subject: inert(state.directory),
-    hint: 'put the key file back below keys/',
+    hint: 'put the key file back below keys/, or replace a lost key: sealift trust key rotate --role all --recovery-key FILE',
   });
+}
+
+async function openKeyring(
+  state: CollectionState,
+  roles: readonly string[],
+  passphrase: PassphraseProvider,
+): Promise<readonly Signer[]> {
+  const opened = new Map<string, Signer>();
+  const working: string[] = [];
+  for (const role of roles) {
+    const found = keysOfRole(state, role);
+    if (!found) continue;
+    let missing = found.threshold - found.keyids.filter((keyId) => opened.has(keyId)).length;
+    for (const keyId of found.keyids) {
+      if (missing <= 0) break;
+      const key = found.keys.get(keyId);
+      if (!key || opened.has(keyId) || !(await exists(secretFile(state.directory, key)))) continue;
+      const signer = await openWithAny(state, key, working, passphrase, opened.size === 0);
+      opened.set(keyId, signer);
+      missing -= 1;
+    }
+  }
+  return [...opened.values()];
+}
+
+async function openWithAny(
+  state: CollectionState,
+  key: TufKey,
+  working: string[],
+  passphrase: PassphraseProvider,
+  isFirst: boolean,
+): Promise<Signer> {
+  for (const known of working) {
+    try {
+      const signer = await openSecret(state, key, known);
+      if (signer) return signer;
+    } catch (error) {
+      if (!(error instanceof SealiftError) || error.code !== 'passphrase-needed') throw error;
+    }
+  }
+  const name = isFirst ? '' : ` (${key.keytype === 'openpgp' ? key.keyval.public : keyIdOf(key)})`;
+  const answer = await passphrase(`key of the collection ${state.name}${name}`);
+  if (answer === undefined) {
+    throw new SealiftError('passphrase-needed', `the key of the collection ${inert(state.name)} is locked`, {
+      subject: inert(state.directory),
+      hint: 'run it on a terminal, or give --passphrase-file FILE',
+    });
+  }
+  const signer = await openSecret(state, key, answer);
+  if (!signer) throw damaged('a key file went away', state.directory);
+  working.push(answer);
+  return signer;
 }
 
 // Staging an export
@@ -819,11 +1042,43 @@ function isSame(image: ImageTarget, target: Target): boolean {
   );
 }
 
-function mustSign(keyids: readonly string[], threshold: number, signer: Signer, role: string): void {
-  if (threshold === 1 && keyids.includes(signer.keyId)) return;
-  throw new SealiftError('signature-needed', `${inert(role)} is signed by other keys, or by more than one`, {
-    subject: inert(role),
-  });
+/** A key as people know it. */
+function keyName(keyId: string, keys: ReadonlyMap<string, TufKey>): string {
+  const key = keys.get(keyId);
+  return key?.keytype === 'openpgp' ? key.keyval.public : keyId;
+}
+
+/** As many of the signers as the role asks for; undefined where there are too few. */
+function signersFor(role: RoleKeys, signers: readonly Signer[]): readonly Signer[] | undefined {
+  const mine = signers.filter(({ keyId }) => role.keyids.includes(keyId));
+  return mine.length < role.threshold ? undefined : mine.slice(0, role.threshold);
+}
+
+/**
+ * The signers of a role.
+ * @throws SealiftError `signature-needed`, naming the keys that are not here
+ */
+export function requireSigners(
+  state: CollectionState,
+  role: string,
+  signers: readonly Signer[],
+): readonly Signer[] {
+  const found = keysOfRole(state, role);
+  if (!found) throw damaged(`the collection has no role ${inert(role)}`, state.directory);
+  const mine = signersFor(found, signers);
+  if (mine) return mine;
+  const here = new Set(signers.map(({ keyId }) => keyId));
+  const absent = found.keyids.filter((keyId) => !here.has(keyId)).map((keyId) => keyName(keyId, found.keys));
+  throw new SealiftError(
+    'signature-needed',
+    `${inert(role)} needs ${found.threshold} of ${found.keyids.length} signatures, got ${found.keyids.length - absent.length}; not here: ${absent.join(', ')}`,
+    {
+      subject: inert(role),
+      got: found.keyids.length - absent.length,
+      want: found.threshold,
+      hint: 'put the key file below keys/, or run it where the key is; a lost key is replaced with sealift trust key rotate --recovery-key FILE',
+    },
+  );
 }
 
 interface StagedRole {
@@ -832,7 +1087,11 @@ interface StagedRole {
   readonly expires: Date;
 }
 
-async function stage(state: State, options: StageOptions, signer: Signer): Promise<StagedCollection> {
+async function stage(
+  state: CollectionState,
+  options: StageOptions,
+  signers: readonly Signer[],
+): Promise<StagedCollection> {
   const { version, images } = options;
   const created = seconds(options.created);
   if (options.lifetimeMs > MAX_LIFETIME_MS || options.lifetimeMs <= 0) {
@@ -842,30 +1101,26 @@ async function stage(state: State, options: StageOptions, signer: Signer): Promi
       hint: 'give a shorter --expires',
     });
   }
-  if (version <= state.timestamp.version)
+  if (version <= Math.max(state.timestamp.version, state.stagedVersion ?? 0))
     throw new SealiftError('internal', 'a version was staged that was not reserved');
   const until = new Date(created.getTime() + options.lifetimeMs);
-  const { timestamp: timestampRole, snapshot: snapshotRole } = state.root.roles;
-  mustSign(timestampRole.keyids, timestampRole.threshold, signer, 'timestamp');
-  mustSign(snapshotRole.keyids, snapshotRole.threshold, signer, 'snapshot');
-  const delegations = state.targets.delegations?.roles ?? [];
-  const bundlesRole = delegations.find(({ name }) => name === 'bundles');
-  if (!bundlesRole) throw damaged('the collection has no role for bundles', state.directory);
-  mustSign(bundlesRole.keyids, bundlesRole.threshold, signer, 'bundles');
+  const timestampSigners = requireSigners(state, 'timestamp', signers);
+  const snapshotSigners = requireSigners(state, 'snapshot', signers);
+  if (!state.delegated.has('bundles'))
+    throw damaged('the collection has no role for bundles', state.directory);
+  const bundlesSigners = requireSigners(state, 'bundles', signers);
   refuseEarlyEnd('root', state.root.expires, until);
   refuseEarlyEnd('targets', state.targets.expires, until);
 
-  const changes = new Map<Delegation, Map<string, ImageTarget>>();
+  const changes = new Map<string, Map<string, ImageTarget>>();
   for (const [name, image] of images) {
     checkImage(name, image);
-    const ruler = delegations.find((delegation) =>
-      delegation.paths.some((pattern) => matchesPattern(pattern, name)),
-    );
-    if (!ruler)
+    const ruler = rulerOf(state, name);
+    if (ruler === undefined)
       throw new SealiftError('invalid-argument', `no role of the collection may name ${inert(name)}`, {
         subject: inert(name),
       });
-    const known = state.delegated.get(ruler.name)?.targets.get(name);
+    const known = state.delegated.get(ruler)?.targets.get(name);
     if (known && isSame(image, known)) continue;
     const group = changes.get(ruler) ?? new Map<string, ImageTarget>();
     changes.set(ruler, group.set(name, image));
@@ -874,14 +1129,13 @@ async function stage(state: State, options: StageOptions, signer: Signer): Promi
   const roles = new Map<string, StagedRole>();
   for (const [role, metadata] of state.delegated) {
     if (role === 'bundles') continue;
-    const delegation = delegations.find(({ name }) => name === role);
-    const changed = delegation && changes.get(delegation);
-    const canSign = delegation?.threshold === 1 && delegation.keyids.includes(signer.keyId);
-    if (changed) mustSign(delegation.keyids, delegation.threshold, signer, role);
+    const keys = keysOfRole(state, role);
+    const changed = changes.get(role);
+    const able = changed ? requireSigners(state, role, signers) : keys && signersFor(keys, signers);
     // Without the second condition a collection at rest could not be exported any more half-way to the role's end.
     const staged =
-      changed || (canSign && metadata.expires < until)
-        ? await signImages(metadata, role, version, created, changed ?? new Map(), signer)
+      able && (changed || metadata.expires < until)
+        ? await signTargets(metadata, { role, version, created, images: changed }, able)
         : metadata;
     refuseEarlyEnd(role, staged.expires, until);
     roles.set(role, staged);
@@ -916,7 +1170,7 @@ async function stage(state: State, options: StageOptions, signer: Signer): Promi
           },
         },
       },
-      [signer],
+      bundlesSigners,
       created,
     );
     const meta: Record<string, JsonValue> = {};
@@ -929,13 +1183,14 @@ async function stage(state: State, options: StageOptions, signer: Signer): Promi
       };
     }
     for (const [role, staged] of roles) meta[`${role}.json`] = { ...metaOf(staged.version, staged.bytes) };
+    meta['targets.json'] = { ...metaOf(state.targets.version, state.targets.bytes) };
     meta['bundles.json'] = { ...metaOf(version, bundles) };
     const snapshot = await signMetadata(
       { ...envelope('snapshot', version, expires), meta },
-      [signer],
+      snapshotSigners,
       created,
     );
-    const timestamp = await signTimestamp(version, expires, snapshot, signer, created);
+    const timestamp = await signTimestamp(version, expires, snapshot, timestampSigners, created);
     const late = new Map<string, Uint8Array>([
       [`${METADATA}timestamp.json`, timestamp],
       [roleFile('snapshot', version), snapshot],
@@ -977,41 +1232,115 @@ function refuseEarlyEnd(role: string, expires: Date, until: Date): void {
       subject: inert(role),
       got: formatDate(expires),
       want: formatDate(until),
-      hint: `give a shorter --expires, or have ${inert(role)} signed anew`,
+      hint: `sign it anew: sealift trust renew --role ${inert(role)}; or give a shorter --expires`,
     },
   );
 }
 
-async function signImages(
+/** How a target role is to change. What stands in it and is not named here stays: delegations, unknown fields. */
+export interface TargetsChange {
+  readonly role: string;
+  readonly version: number;
+  readonly created: Date;
+  /** Milliseconds; the profile's default of the role unless given. */
+  readonly lifetimeMs?: number | undefined;
+  /** Names added or moved; a tombstone of such a name goes. */
+  readonly images?: ReadonlyMap<string, ImageTarget> | undefined;
+  /** Names taken away, with the reason. */
+  readonly withdraw?: ReadonlyMap<string, string> | undefined;
+  /** Replaces the delegations. */
+  readonly delegations?: JsonObject | undefined;
+}
+
+/** Signs a target role anew. */
+export async function signTargets(
   metadata: TargetsMetadata,
-  role: string,
-  version: number,
-  created: Date,
-  changes: ReadonlyMap<string, ImageTarget>,
-  signer: Signer,
+  change: TargetsChange,
+  signers: readonly Signer[],
 ): Promise<StagedRole> {
+  const { role, version, created, images, withdraw } = change;
   const targets: Record<string, JsonValue> = Object.create(null) as Record<string, JsonValue>;
   const known = metadata.signed['targets'] as JsonObject;
-  for (const name of Object.keys(known)) targets[name] = known[name] ?? null;
-  for (const [name, image] of changes) targets[name] = toJsonTarget(image);
-  // What stands in the role and is not ours to change stays: delegations, unknown fields.
+  for (const name of Object.keys(known)) if (!withdraw?.has(name)) targets[name] = known[name] ?? null;
+  for (const [name, image] of images ?? []) targets[name] = toJsonTarget(image);
   const signed: Record<string, JsonValue> = { ...metadata.signed };
   delete signed['x-withdrawn'];
-  const withdrawn = metadata.withdrawn.filter(({ name }) => !changes.has(name));
+  if (change.delegations) signed['delegations'] = change.delegations;
+  const withdrawn = [
+    ...metadata.withdrawn.filter(({ name }) => !images?.has(name)),
+    ...[...(withdraw ?? [])].flatMap(([name, reason]) => {
+      const target = metadata.targets.get(name);
+      if (!target) return [];
+      const sha512 = target.hashes.get('sha512');
+      const digest =
+        sha512 === undefined ? `sha256:${target.hashes.get('sha256') ?? ''}` : `sha512:${sha512}`;
+      return [{ name, digest, reason, at: formatDate(created) }];
+    }),
+  ].sort((a, b) => (a.name < b.name ? -1 : 1));
   if (withdrawn.length > 0) signed['x-withdrawn'] = withdrawn.map((entry) => ({ ...entry }));
-  const lifetime = role === 'images' ? DEFAULT_LIFETIMES.images : DEFAULT_LIFETIMES.targets;
+  const lifetime =
+    change.lifetimeMs ?? (role === 'images' ? DEFAULT_LIFETIMES.images : DEFAULT_LIFETIMES.targets);
   const expires = new Date(created.getTime() + lifetime);
   const bytes = await signMetadata(
     { ...signed, ...envelope('targets', version, formatDate(expires)), targets },
-    [signer],
+    signers,
     created,
   );
   return { version, bytes, expires };
 }
 
+// Roles signed by hand
+
+async function stageRoles(state: CollectionState, change: RoleChange): Promise<Collection> {
+  const { directory, limits } = state;
+  const current = await readState(directory, limits);
+  const before = current.stagedVersion === undefined ? undefined : await readStaged(directory, limits);
+  const options = (role: string) => ({ role, limits, strict: true });
+  const files = new Map(before?.files);
+  for (const bytes of change.roots ?? []) {
+    const { version } = parseRoot(bytes, options('root'));
+    files.set(`${version}.root.json`, bytes);
+  }
+  for (const [role, bytes] of change.roles ?? []) {
+    const { version } = parseTargets(bytes, options(role));
+    if (version !== change.version)
+      throw new SealiftError('internal', 'a role was signed with another version than the change has');
+    for (const name of files.keys()) if (name.replace(/^[0-9]+\./, '') === `${role}.json`) files.delete(name);
+    files.set(`${version}.${role}.json`, bytes);
+  }
+  const certificates = new Map(current.certificates);
+  for (const [fingerprint, bytes] of change.certificates ?? []) certificates.set(fingerprint, bytes);
+  await checkRoots([...current.roots.map(({ bytes }) => bytes), ...(change.roots ?? [])], {
+    ...current,
+    certificates,
+    now: change.created,
+  });
+  for (const [fingerprint, bytes] of change.certificates ?? []) {
+    await writeFileDurably(path.join(directory, DIRECTORIES.certificates, `${fingerprint}.pgp`), bytes);
+  }
+  await writeStaged(directory, { version: change.version, files });
+  return await openCollection(directory, limits);
+}
+
+/** The whole chain, as a gate that slept since the first root would follow it. */
+async function checkRoots(
+  roots: readonly Uint8Array[],
+  options: Pick<CollectionState, 'id' | 'certificates' | 'limits'> & { readonly now: Date },
+): Promise<void> {
+  const [first, ...later] = roots;
+  if (!first) return;
+  const set = await TrustedSet.fromPin(options.id, [first], {
+    now: options.now,
+    limits: options.limits,
+    certificates: [...options.certificates.values()],
+  });
+  for (const bytes of later) await set.updateRoot(bytes);
+  await set.finishRoots();
+}
+
 // Publishing
 
-async function publish(state: State, files: readonly FinishedFile[]): Promise<Collection> {
+async function publish(state: CollectionState, files: readonly FinishedFile[]): Promise<Collection> {
   const { directory, limits } = state;
   const current = await readState(directory, limits);
   const given = new Map<string, Uint8Array>();
@@ -1042,6 +1371,11 @@ async function publish(state: State, files: readonly FinishedFile[]): Promise<Co
   const snapshotBytes = given.get(`${next.snapshot.version}.snapshot.json`);
   if (!snapshotBytes) throw new SealiftError('internal', 'no snapshot was given for publishing');
   const snapshot = parseSnapshot(snapshotBytes, { role: 'snapshot', limits, strict: true });
+  for (const { version } of current.roots) {
+    if (!given.has(`${version}.root.json`)) throw moved('the collection has a newer root already');
+  }
+  if ((snapshot.meta.get('targets')?.version ?? 0) < current.targets.version)
+    throw moved('the collection has newer delegations already');
   for (const [role, metadata] of current.delegated) {
     const version = snapshot.meta.get(role)?.version ?? 0;
     if (version < metadata.version) throw moved(`the collection has a newer ${inert(role)} already`);
@@ -1070,6 +1404,7 @@ async function publish(state: State, files: readonly FinishedFile[]): Promise<Co
     await writeFileDurably(file, bytes);
   }
   await writeFileDurably(path.join(directory, DIRECTORIES.metadata, 'timestamp.json'), timestampBytes);
+  if ((await readStaged(directory, limits)) !== undefined) await clearStaged(directory);
 
   const reopened = await openCollection(directory, limits);
   await prune(directory, current, await readState(directory, limits));
@@ -1077,7 +1412,7 @@ async function publish(state: State, files: readonly FinishedFile[]): Promise<Co
 }
 
 /** Takes away what neither the current nor the last published version needs; a reader may still be in that one. */
-async function prune(directory: string, previous: State, current: State): Promise<void> {
+async function prune(directory: string, previous: CollectionState, current: CollectionState): Promise<void> {
   const needed = new Set([...filesOf(previous).keys(), ...filesOf(current).keys()]);
   // What a role that nobody delegates to any more is listed with stays too.
   for (const { snapshot } of [previous, current])

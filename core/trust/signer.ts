@@ -132,3 +132,17 @@ export function openNativeSigner(keyFile: Uint8Array, passphrase: string, subjec
     },
   };
 }
+
+/**
+ * A signer from any secret key file sealift writes.
+ * @param subject what the key is, for messages
+ * @throws SealiftError as {@link openOpenpgpSigner} and {@link openNativeSigner}
+ */
+export async function openSigner(keyFile: Uint8Array, passphrase: string, subject: string): Promise<Signer> {
+  const isPem = /^-----BEGIN (?:ENCRYPTED )?PRIVATE KEY-----/.test(
+    Buffer.from(keyFile.subarray(0, 64)).toString('latin1'),
+  );
+  return isPem
+    ? openNativeSigner(keyFile, passphrase, subject)
+    : await openOpenpgpSigner(keyFile, passphrase, subject);
+}

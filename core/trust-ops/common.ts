@@ -1,0 +1,169 @@
+/** What every trust operation on a collection begins and ends with. */
+import type { Context } from '../context.ts';
+import { inert, SealiftError } from '../errors.ts';
+import { readFileLimited } from '../fs/durable.ts';
+import type { JsonObject, JsonValue } from '../json/strict.ts';
+import {
+  type Collection,
+  type CollectionState,
+  envelope,
+  keysOfRole,
+  openCollection,
+  requireSigners,
+  signMetadata,
+} from '../trust/collection.ts';
+import type { TufKey } from '../trust/keys.ts';
+import { formatDate, rootFingerprint } from '../trust/metadata.ts';
+import { openSigner, type Signer } from '../trust/signer.ts';
+import type { PassphraseProvider } from '../workflow-options.ts';
+
+export interface TrustOptions {
+  /** Directory of the collection. */
+  readonly collection: string;
+  readonly passphrase: PassphraseProvider;
+  /** Number of this process, for the lock. */
+  readonly pid: number;
+  /** When it is signed; the run's clock unless given. */
+  readonly created?: Date | undefined;
+}
+
+/** A secret key in a file of its own, such as the recovery key. */
+export interface KeyFile {
+  readonly file: string;
+  readonly passphrase: PassphraseProvider;
+}
+
+/** What an operation has signed. It is on its way with the next bundle. */
+export interface StagedRoles {
+  readonly collection: string;
+  readonly collectionId: string;
+  readonly name: string;
+  /** The newest root, which sealed sides learn by themselves. */
+  readonly rootVersion: number;
+  readonly rootFingerprint: string;
+  readonly roles: readonly {
+    readonly role: string;
+    readonly version: number;
+    readonly expires: string;
+  }[];
+}
+
+/** Opens the collection, holds its lock while `work` runs. */
+export async function withCollection<T>(
+  options: TrustOptions,
+  context: Context,
+  work: (collection: Collection, created: Date) => Promise<T>,
+): Promise<T> {
+  const first = await openCollection(options.collection, context.limits);
+  const lock = await first.lock(options.pid);
+  try {
+    const created = options.created ?? context.now;
+    // Another run may have changed it between the reading and the lock.
+    const collection = await openCollection(options.collection, context.limits);
+    return await work(collection, new Date(Math.floor(created.getTime() / 1000) * 1000));
+  } finally {
+    await lock.release();
+  }
+}
+
+export function stagedRoles(collection: Collection, roles: readonly string[]): StagedRoles {
+  const summary = collection.summary();
+  return {
+    collection: collection.directory,
+    collectionId: collection.id,
+    name: collection.name,
+    rootVersion: collection.state.root.version,
+    rootFingerprint: rootFingerprint(collection.state.root),
+    roles: summary.roles
+      .filter(({ role }) => roles.includes(role))
+      .map(({ role, version, expires }) => ({ role, version, expires })),
+  };
+}
+
+/** @throws SealiftError `name-not-found` */
+export function assertRole(state: CollectionState, role: string): void {
+  if (keysOfRole(state, role)) return;
+  const known = ['root', 'targets', 'snapshot', 'timestamp', ...state.delegated.keys()];
+  throw new SealiftError('name-not-found', `the collection has no role ${inert(role)}`, {
+    subject: inert(role),
+    want: known.join(', '),
+    hint: `its roles are ${known.join(', ')}`,
+  });
+}
+
+/** @throws SealiftError `invalid-argument`, `passphrase-needed`, `state-damaged` */
+export async function openKeyFile(given: KeyFile, context: Context): Promise<Signer> {
+  const bytes = await readFileLimited(given.file, context.limits.certificate);
+  if (!bytes) {
+    throw new SealiftError('invalid-argument', 'there is no key file at that place', {
+      subject: inert(given.file),
+    });
+  }
+  const passphrase = await given.passphrase(`the key in ${given.file}`);
+  if (passphrase === undefined) {
+    throw new SealiftError('passphrase-needed', 'the key is locked', {
+      subject: inert(given.file),
+      hint: 'run it on a terminal, or give --recovery-passphrase-file FILE',
+    });
+  }
+  return await openSigner(bytes, passphrase, given.file);
+}
+
+export interface RootEdit {
+  readonly roles: Readonly<
+    Record<'root' | 'timestamp' | 'snapshot' | 'targets', { keyids: string[]; threshold: number }>
+  >;
+  readonly keys: ReadonlyMap<string, TufKey>;
+}
+
+/**
+ * The next root: signed by a threshold of the keys of the last one and of its own. Keys no role names go.
+ * @throws SealiftError `signature-needed`
+ */
+export async function signRoot(
+  state: CollectionState,
+  edit: RootEdit,
+  signers: readonly Signer[],
+  created: Date,
+  lifetimeMs: number,
+): Promise<Buffer> {
+  const byOld = requireSigners(state, 'root', signers);
+  const mine = signers.filter(({ keyId }) => edit.roles.root.keyids.includes(keyId));
+  if (mine.length < edit.roles.root.threshold) {
+    throw new SealiftError('signature-needed', 'the new root needs signatures by keys that are not here', {
+      subject: 'root',
+      got: mine.length,
+      want: edit.roles.root.threshold,
+    });
+  }
+  const used = new Set(Object.values(edit.roles).flatMap(({ keyids }) => keyids));
+  const keys: Record<string, JsonValue> = {};
+  for (const [id, key] of edit.keys) if (used.has(id)) keys[id] = key as unknown as JsonValue;
+  return await signMetadata(
+    {
+      ...state.root.signed,
+      ...envelope('root', state.root.version + 1, formatDate(new Date(created.getTime() + lifetimeMs))),
+      keys,
+      roles: edit.roles as unknown as JsonObject,
+    },
+    [...new Map([...byOld, ...mine].map((signer) => [signer.keyId, signer])).values()],
+    created,
+  );
+}
+
+/** The current root as something to change. */
+export function editableRoot(state: CollectionState): RootEdit {
+  const copy = (role: 'root' | 'timestamp' | 'snapshot' | 'targets') => ({
+    keyids: [...state.root.roles[role].keyids],
+    threshold: state.root.roles[role].threshold,
+  });
+  return {
+    roles: {
+      root: copy('root'),
+      snapshot: copy('snapshot'),
+      targets: copy('targets'),
+      timestamp: copy('timestamp'),
+    },
+    keys: state.root.keys,
+  };
+}

@@ -1,0 +1,306 @@
+/** Rotation: a new key in the place of an old one, whether that is retired, lost or stolen. */
+import { rename } from 'node:fs/promises';
+import path from 'node:path';
+import type { Context } from '../context.ts';
+import { inert, SealiftError } from '../errors.ts';
+import { fsyncDirectory, makeDirectory, readFileLimited, writeFileDurably } from '../fs/durable.ts';
+import type { JsonObject, JsonValue } from '../json/strict.ts';
+import { revokeCertificate } from '../trust/certificates.ts';
+import {
+  type Collection,
+  type CollectionState,
+  DEFAULT_LIFETIMES,
+  keysOfRole,
+  makeKey,
+  metadataOf,
+  requireSigners,
+  secretFile,
+  signTargets,
+} from '../trust/collection.ts';
+import type { TufKey } from '../trust/keys.ts';
+import { type Delegations, type TargetsMetadata, TOP_LEVEL_ROLES } from '../trust/metadata.ts';
+import type { Signer } from '../trust/signer.ts';
+import type { PassphraseProvider } from '../workflow-options.ts';
+import {
+  assertRole,
+  editableRoot,
+  type KeyFile,
+  openKeyFile,
+  type StagedRoles,
+  signRoot,
+  stagedRoles,
+  type TrustOptions,
+  withCollection,
+} from './common.ts';
+
+export interface RotateOptions extends TrustOptions {
+  /** Roles that get the new key; empty for all. */
+  readonly roles: readonly string[];
+  /** The key that goes, by key id or OpenPGP fingerprint; needed where a role has several that may be meant. */
+  readonly replace?: string | undefined;
+  /** The key's own passphrase. */
+  readonly newPassphrase: PassphraseProvider;
+  /** Signs the new root where the collection's key is lost, or not to be used any more. */
+  readonly recoveryKey?: KeyFile | undefined;
+  /** The old key is in wrong hands: its revocation certificate, where there is one, travels with the next bundle. */
+  readonly stolen: boolean;
+  /** User id of a new OpenPGP key; the collection's name unless given. */
+  readonly userId?: string | undefined;
+  /** For tests; 3072 unless given. */
+  readonly rsaBits?: number | undefined;
+}
+
+export interface RotateResult extends StagedRoles {
+  readonly newKey: {
+    readonly keyId: string;
+    readonly type: string;
+    readonly fingerprint?: string | undefined;
+  };
+  readonly replaced: readonly { readonly role: string; readonly keyId: string }[];
+  /** Secret keys that sign nothing any more, where they lie now. */
+  readonly retired: readonly string[];
+  /** Fingerprints of certificates that say now that they are revoked. */
+  readonly revoked: readonly string[];
+}
+
+/** Signed by every export, not by hand. */
+const BY_EXPORT: ReadonlySet<string> = new Set(['timestamp', 'snapshot', 'bundles']);
+
+/**
+ * Replaces keys: the new root is signed by a threshold of the old keys and one of the new, so that every gate
+ * follows. New timestamp keys make gates forget the versions the old ones signed.
+ * @throws SealiftError `signature-needed`, `passphrase-needed`, `name-not-found`, `invalid-argument`
+ */
+export async function rotateKeys(options: RotateOptions, context: Context): Promise<RotateResult> {
+  return await withCollection(options, context, async (collection, created) => {
+    const { state } = collection;
+    for (const role of options.roles) assertRole(state, role);
+    const all = [...TOP_LEVEL_ROLES, ...state.delegated.keys()];
+    const recovery = options.recoveryKey && (await openKeyFile(options.recoveryKey, context));
+    if (recovery && !state.root.roles.root.keyids.includes(recovery.keyId)) {
+      throw new SealiftError('invalid-argument', 'that key signs no root of this collection', {
+        subject: inert(options.recoveryKey?.file ?? ''),
+        got: recovery.fingerprint ?? recovery.keyId,
+      });
+    }
+    const roles = options.roles.length > 0 ? [...new Set(options.roles)] : all;
+    const replaced = new Map<string, string>();
+    for (const role of roles) {
+      const keyId = await keyToReplace(state, role, options, recovery);
+      if (keyId !== undefined) replaced.set(role, keyId);
+    }
+    if (replaced.size === 0) {
+      throw new SealiftError('name-not-found', 'no role has the key that is to be replaced', {
+        subject: inert(options.replace ?? ''),
+        hint: 'sealift inspect COLLECTION shows which key signs which role',
+      });
+    }
+    // Everything that cannot be done without somebody else must be known before a key is made.
+    const delegators = new Set(
+      [...replaced.keys()].map((role) => keysOfRole(state, role)?.delegator ?? 'root'),
+    );
+    const changesRoot = delegators.delete('root');
+    const resigned = new Set([...delegators, ...replaced.keys()]);
+    for (const role of [...resigned]) if (BY_EXPORT.has(role) || role === 'root') resigned.delete(role);
+    const byOthers = [...resigned].filter((role) => !replaced.has(role) || thresholdOf(state, role) > 1);
+    const rootKeys = changesRoot && !recovery ? ['root'] : [];
+    const opened = await collection.keyring([...rootKeys, ...byOthers], options.passphrase);
+    const known = recovery ? [...opened, recovery] : [...opened];
+    if (changesRoot) requireSigners(state, 'root', known);
+    for (const role of byOthers) if (!replaced.has(role)) requireSigners(state, role, known);
+
+    const made = await makeNewKey(collection, options, created);
+    const fresh = made.signer;
+    const signers = [fresh, ...known];
+    const version = await collection.reserveVersion();
+    const roots: Uint8Array[] = [];
+    if (changesRoot) {
+      const edit = editableRoot(state);
+      for (const role of TOP_LEVEL_ROLES) {
+        const old = replaced.get(role);
+        if (old !== undefined) edit.roles[role].keyids = exchange(edit.roles[role].keyids, old, fresh.keyId);
+      }
+      const keys = new Map([...edit.keys, [fresh.keyId, fresh.key]]);
+      roots.push(await signRoot(state, { ...edit, keys }, signers, created, DEFAULT_LIFETIMES.root));
+    }
+    const targets = new Map<string, Uint8Array>();
+    for (const role of resigned) {
+      const metadata = metadataOf(state, role) as TargetsMetadata;
+      const mine = signersAfter(state, role, replaced.get(role), fresh, signers);
+      const delegations = metadata.delegations && exchangeDelegations(metadata.delegations, replaced, fresh);
+      const change = { role, version, created, delegations };
+      targets.set(role, (await signTargets(metadata, change, mine)).bytes);
+    }
+    await writeFileDurably(path.join(collection.directory, 'keys', made.fileName), made.secret, 0o600);
+    const certificates = new Map<string, Uint8Array>();
+    if (fresh.fingerprint !== undefined && fresh.certificate !== undefined) {
+      certificates.set(fresh.fingerprint, fresh.certificate);
+    }
+    const revoked = options.stolen ? await revocations(collection, replaced, context) : new Map();
+    for (const [fingerprint, bytes] of revoked) certificates.set(fingerprint, bytes);
+    const staged = await collection.stageRoles({ version, created, roots, roles: targets, certificates });
+    if (made.revocation !== undefined) {
+      const file = path.join(collection.directory, 'revocation', `${fresh.fingerprint}.asc`);
+      await writeFileDurably(file, made.revocation, 0o600);
+    }
+    return {
+      ...stagedRoles(staged, [...replaced.keys(), ...resigned]),
+      newKey: { keyId: fresh.keyId, type: fresh.key.keytype, fingerprint: fresh.fingerprint },
+      replaced: [...replaced].map(([role, keyId]) => ({ role, keyId })),
+      retired: await retire(state, staged.state, replaced, options.stolen ? 'revoked' : 'retired'),
+      revoked: [...revoked.keys()],
+    };
+  });
+}
+
+const thresholdOf = (state: CollectionState, role: string): number => keysOfRole(state, role)?.threshold ?? 1;
+
+const exchange = (keyids: readonly string[], old: string, fresh: string): string[] =>
+  keyids.map((keyId) => (keyId === old ? fresh : keyId));
+
+async function makeNewKey(collection: Collection, options: RotateOptions, created: Date) {
+  const passphrase = await options.newPassphrase(`the new key of the collection ${collection.name}`);
+  if (passphrase === undefined) {
+    throw new SealiftError('passphrase-needed', 'the new key needs a passphrase', {
+      hint: 'run it on a terminal, or give --passphrase-file FILE',
+    });
+  }
+  const userId = options.userId ?? collection.name;
+  return await makeKey({ keys: collection.keys, rsaBits: options.rsaBits }, passphrase, userId, created);
+}
+
+/** The key of a role that goes; undefined where the one that was named is none of its keys. */
+async function keyToReplace(
+  state: CollectionState,
+  role: string,
+  options: RotateOptions,
+  recovery: Signer | undefined,
+): Promise<string | undefined> {
+  const found = keysOfRole(state, role);
+  if (!found) return undefined;
+  const named = options.replace?.toLowerCase();
+  if (named !== undefined) {
+    return found.keyids.find((keyId) => keyId === named || found.keys.get(keyId)?.keyval.public === named);
+  }
+  const candidates = found.keyids.filter((keyId) => keyId !== recovery?.keyId);
+  if (candidates.length === 1) return candidates[0];
+  const here: string[] = [];
+  for (const keyId of candidates) {
+    const key = found.keys.get(keyId);
+    if (key && (await readFileLimited(secretFile(state.directory, key), state.limits.certificate)))
+      here.push(keyId);
+  }
+  if (here.length === 1) return here[0];
+  if (here.length === 0) {
+    throw new SealiftError('signature-needed', `no key that signs ${inert(role)} is here`, {
+      subject: inert(role),
+      want: candidates.join(', '),
+      hint: 'put the key file back below keys/; a lost key is replaced with --recovery-key FILE',
+    });
+  }
+  throw new SealiftError('invalid-argument', `${inert(role)} has several keys; which one is to go?`, {
+    subject: inert(role),
+    want: candidates.join(', '),
+    hint: 'name it with --replace KEY',
+  });
+}
+
+/** Signers of a role under its new keys. */
+function signersAfter(
+  state: CollectionState,
+  role: string,
+  old: string | undefined,
+  fresh: Signer,
+  signers: readonly Signer[],
+): readonly Signer[] {
+  if (old === undefined) return requireSigners(state, role, signers);
+  const found = keysOfRole(state, role);
+  const keyids = exchange(found?.keyids ?? [], old, fresh.keyId);
+  const mine = signers.filter(({ keyId }) => keyids.includes(keyId)).slice(0, found?.threshold);
+  if (!found || mine.length < found.threshold) {
+    throw new SealiftError('signature-needed', `${inert(role)} needs signatures by keys that are not here`, {
+      subject: inert(role),
+      got: mine.length,
+      want: found?.threshold,
+    });
+  }
+  return mine;
+}
+
+function exchangeDelegations(
+  delegations: Delegations,
+  replaced: ReadonlyMap<string, string>,
+  fresh: Signer,
+): JsonObject {
+  const roles = delegations.roles.map(({ name, keyids, threshold, paths, terminating }) => {
+    const old = replaced.get(name);
+    return {
+      name,
+      keyids: old === undefined ? [...keyids] : exchange(keyids, old, fresh.keyId),
+      threshold,
+      paths: [...paths],
+      terminating,
+    };
+  });
+  const used = new Set(roles.flatMap(({ keyids }) => keyids));
+  const keys: Record<string, JsonValue> = {};
+  const known: ReadonlyMap<string, TufKey> = new Map([...delegations.keys, [fresh.keyId, fresh.key]]);
+  for (const [id, key] of known) if (used.has(id)) keys[id] = key as unknown as JsonValue;
+  return { keys, roles };
+}
+
+/** The replaced OpenPGP certificates with their revocation, where it is here. */
+async function revocations(
+  collection: Collection,
+  replaced: ReadonlyMap<string, string>,
+  context: Context,
+): Promise<Map<string, Uint8Array>> {
+  const revoked = new Map<string, Uint8Array>();
+  for (const [role, keyId] of replaced) {
+    const key = keysOfRole(collection.state, role)?.keys.get(keyId);
+    if (key?.keytype !== 'openpgp' || revoked.has(key.keyval.public)) continue;
+    const fingerprint = key.keyval.public;
+    const certificate = collection.certificates.get(fingerprint);
+    const file = path.join(collection.directory, 'revocation', `${fingerprint}.asc`);
+    const revocation = await readFileLimited(file, context.limits.certificate);
+    if (!certificate || !revocation) {
+      throw new SealiftError('invalid-argument', 'the revocation certificate of the key is not here', {
+        subject: inert(file),
+        hint: 'put it there; without it the key is only replaced: leave --stolen out',
+      });
+    }
+    revoked.set(fingerprint, await revokeCertificate(certificate, revocation, context.limits));
+  }
+  return revoked;
+}
+
+/** Secret keys that no role has any more go aside; they open old backups and nothing else. */
+async function retire(
+  before: CollectionState,
+  after: CollectionState,
+  replaced: ReadonlyMap<string, string>,
+  folder: 'retired' | 'revoked',
+): Promise<string[]> {
+  const used = new Set<string>();
+  for (const role of [...TOP_LEVEL_ROLES, ...after.delegated.keys()])
+    for (const keyId of keysOfRole(after, role)?.keyids ?? []) used.add(keyId);
+  const moved: string[] = [];
+  const gone = new Map([...replaced].map(([role, keyId]) => [keyId, role]));
+  for (const [keyId, role] of gone) {
+    const key = keysOfRole(before, role)?.keys.get(keyId);
+    if (!key || used.has(keyId)) continue;
+    const file = secretFile(before.directory, key);
+    const aside = path.join(path.dirname(file), folder, path.basename(file));
+    await makeDirectory(path.dirname(aside), 0o700);
+    try {
+      await rename(file, aside);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') continue; // the key was lost
+      throw error;
+    }
+    await fsyncDirectory(path.dirname(aside));
+    await fsyncDirectory(path.dirname(file));
+    moved.push(aside);
+  }
+  return moved;
+}

@@ -1,0 +1,84 @@
+/**
+ * What has been signed and waits for the next bundle: roles that were renewed, rotated or changed by hand, not yet
+ * named by a snapshot. `staged.json` is the one commit point: it names the files by their metadata name and hash,
+ * and they lie in `staged/` by their hash.
+ */
+import { createHash } from 'node:crypto';
+import { readdir, rm } from 'node:fs/promises';
+import path from 'node:path';
+import { SealiftError } from '../errors.ts';
+import { checkFormat, parseDocument, SHA256_HEX } from '../fs/document.ts';
+import { fsyncDirectory, makeDirectory, readFileLimited, writeFileDurably } from '../fs/durable.ts';
+import { canonicalJson } from '../json/canonical.ts';
+import type { Limits } from '../limits.ts';
+
+const FORMAT = 1;
+const INDEX = 'staged.json';
+const DIRECTORY = 'staged';
+const MAX_INDEX = 16 * 1024 * 1024;
+const FILE_NAME = /^[1-9][0-9]{0,15}\.[a-z0-9][a-z0-9._-]{0,127}\.json$/;
+const HINT = 'restore the collection from its backup, or remove staged.json to give up what was staged';
+
+export interface Staged {
+  /** From the collection's counter: later than all that was published when it was staged. */
+  readonly version: number;
+  /** Metadata files by their name below metadata/. */
+  readonly files: ReadonlyMap<string, Uint8Array>;
+}
+
+const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
+
+/** @throws SealiftError `state-damaged`, `format-unsupported` */
+export async function readStaged(directory: string, limits: Limits): Promise<Staged | undefined> {
+  const file = path.join(directory, INDEX);
+  const bytes = await readFileLimited(file, MAX_INDEX);
+  if (!bytes) return undefined;
+  const document = parseDocument(bytes, { file, hint: HINT, maxBytes: MAX_INDEX });
+  checkFormat(document, file, FORMAT, []);
+  const entries = document.object('files');
+  const files = new Map<string, Uint8Array>();
+  for (const name of entries.keys()) {
+    if (!FILE_NAME.test(name)) throw entries.damaged('a staged file has a name that no metadata has');
+    const hash = entries.string(name, SHA256_HEX);
+    const content = await readFileLimited(path.join(directory, DIRECTORY, hash), limits.metadataFile);
+    if (!content || sha256(content) !== hash) {
+      throw new SealiftError('state-damaged', 'a staged file is missing or is not the one that was signed', {
+        subject: path.join(directory, DIRECTORY, hash),
+        hint: HINT,
+      });
+    }
+    files.set(name, content);
+  }
+  return { version: document.integer('version'), files };
+}
+
+/** Replaces all that is staged, in one step. */
+export async function writeStaged(directory: string, staged: Staged): Promise<void> {
+  const home = path.join(directory, DIRECTORY);
+  await makeDirectory(home);
+  const files: Record<string, string> = {};
+  for (const [name, bytes] of staged.files) {
+    if (!FILE_NAME.test(name)) throw new SealiftError('internal', 'a staged file has no metadata name');
+    const hash = sha256(bytes);
+    files[name] = hash;
+    await writeFileDurably(path.join(home, hash), bytes);
+  }
+  await writeFileDurably(
+    path.join(directory, INDEX),
+    canonicalJson({ formatVersion: FORMAT, requires: [], version: staged.version, files }),
+  );
+  await sweep(home, new Set(Object.values(files)));
+}
+
+/** Nothing is staged any more. */
+export async function clearStaged(directory: string): Promise<void> {
+  await rm(path.join(directory, INDEX), { force: true });
+  await fsyncDirectory(directory);
+  await rm(path.join(directory, DIRECTORY), { recursive: true, force: true });
+}
+
+async function sweep(home: string, named: ReadonlySet<string>): Promise<void> {
+  for (const name of await readdir(home)) {
+    if (!named.has(name)) await rm(path.join(home, name), { force: true });
+  }
+}

@@ -167,7 +167,15 @@ async function admitBundle(
           `${done.imported.length} imported, ${done.unchanged.length} unchanged, ${done.removed.length} removed`,
         ];
       });
-      const auditHead = await auditImport(gate, trust, chosen, outcome, options, context);
+      const refused = asked.filter((image) => !chosen.includes(image));
+      const auditHead = await auditImport(
+        gate,
+        trust,
+        { chosen, refused, policy },
+        outcome,
+        options,
+        context,
+      );
       return {
         ...report,
         size: intake.size(),
@@ -632,7 +640,11 @@ function recordOf(
 async function auditImport(
   gate: Gate,
   trust: TrustJudgement,
-  chosen: readonly ImageVerdict[],
+  judged: {
+    readonly chosen: readonly ImageVerdict[];
+    readonly refused: readonly ImageVerdict[];
+    readonly policy: PolicyInForce | undefined;
+  },
   outcome: Outcome,
   options: ImportOptions,
   context: Context,
@@ -662,7 +674,11 @@ async function auditImport(
       version: trust.collection.version,
       bundle: nameOf(options.bundle),
       store: options.store,
-      images: chosen.map(({ name, digest, role }) => ({ name, digest, role })),
+      images: judged.chosen.map(({ name, digest, role }) => ({ name, digest, role })),
+      ...(judged.policy ? { policy: judged.policy.loaded.sha256 } : {}),
+      ...(judged.refused.length > 0
+        ? { refused: judged.refused.map(({ name, digest, reason }) => ({ name, digest, reason })) }
+        : {}),
     },
   });
 }

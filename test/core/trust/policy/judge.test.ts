@@ -248,5 +248,4 @@ it('a thousand images with three signatures each are judged one by one', async (
     if (decision.allowed && decision.pieces.size === 3) allowed += 1;
   }
   expect(allowed).toBe(1000);
-  process.stdout.write(`${Math.round(performance.now() - started)} ms\n`);
 });

@@ -22,6 +22,7 @@ export const verifyCommand: Command = {
       describe: 'judge by the root with this fingerprint instead of a pin',
     },
     policy: { kind: 'text', value: 'FILE', describe: "judge by this policy instead of the gate's" },
+    report: { kind: 'text', value: 'FILE.html', describe: 'write the result as one page to print and sign' },
     deep: { kind: 'flag', describe: 'read and hash the layers too (default)' },
     'no-deep': { kind: 'flag', describe: 'stop before the layers: signatures, expiry, manifests only' },
     silent: { kind: 'flag', alias: 's', describe: 'print nothing at all; the exit code is the answer' },
@@ -31,6 +32,7 @@ export const verifyCommand: Command = {
     'sealift verify /media/stick/images.tar',
     'sealift verify --fingerprint 1f3c… images.tar docker.io/library/alpine:3.20',
     'sealift verify --policy policy.json images.tar',
+    'sealift verify --report sheet.html images.tar',
     'sealift verify --silent images.tar && echo good',
   ],
   run: async (runtime) => {
@@ -56,6 +58,18 @@ export const verifyCommand: Command = {
       },
       context,
     );
+    const report = args.text('report');
+    if (report !== undefined) {
+      const [{ writeFileDurably }, { reportHtml }] = await Promise.all([
+        import('../../core/fs/durable.ts'),
+        import('../output/report-html.ts'),
+      ]);
+      await writeFileDurably(
+        path.resolve(runtime.cwd, report),
+        Buffer.from(reportHtml(result, runtime.now)),
+        0o644,
+      );
+    }
     const good =
       refusedImages(result).length === 0 && result.checks.every((check) => check.status !== 'failed');
     return {

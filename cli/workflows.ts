@@ -79,6 +79,8 @@ export interface Workflows {
   serve(request: ServeRequest): Promise<RunningServer>;
   sync(request: SyncRequest, context: Context): Promise<SyncResult>;
   clientConfig(options: ClientConfigOptions): Promise<ClientConfig>;
+  /** What is behind `sealift trust`, loaded together. */
+  trustOperations(): Promise<typeof import('../core/trust-ops/index.ts')>;
 }
 
 /** The library itself. */
@@ -88,6 +90,7 @@ export const coreWorkflows: Workflows = {
     return createWorkerPool({ size });
   },
   limits: async () => (await import('../core/limits.ts')).DEFAULT_LIMITS,
+  trustOperations: () => import('../core/trust-ops/index.ts'),
   parseLocation: async (text) => {
     const { parseLocation } = await import('../core/transport/location.ts');
     return parseLocation(text);

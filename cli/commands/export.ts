@@ -74,6 +74,10 @@ export const exportCommand: Command = {
       kind: 'flag',
       describe: 'show what would be exported, with digests and sizes; sign and write nothing',
     },
+    'metadata-only': {
+      kind: 'flag',
+      describe: 'carry no images: a bundle of kilobytes that renews trust, rotates keys and withdraws images',
+    },
     force: { kind: 'flag', describe: 'replace a file that is already there' },
     writer: {
       kind: 'text',
@@ -94,6 +98,7 @@ export const exportCommand: Command = {
     'sealift export --platform linux/amd64 nginx:1.29 quay.io/prometheus/prometheus:v3.0.0 -o images.tar',
     'helm template ./chart | sealift export -f - --dry-run',
     'sealift export -f images.txt -f compose.yaml -o images.tar',
+    'sealift export --metadata-only -o renewal.tar',
     'sealift export docker-archive:saved.tar.gz bundle:last-month.tar:quay.io/acme/app:1 -o images.tar',
     'sealift export registry.example/acme/rules:7=file:./rules.json -o rules.tar',
     'sealift export docker-daemon:acme/app:1.0 -o app.tar',
@@ -212,6 +217,7 @@ export const exportCommand: Command = {
         lifetime,
         created,
         dockerArchive: args.flag('docker-archive'),
+        metadataOnly: args.flag('metadata-only'),
         force: args.flag('force'),
         writer,
         passphrase: async (purpose) => {

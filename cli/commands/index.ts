@@ -14,6 +14,8 @@ import { serveCommand } from './serve.ts';
 import { signCommand } from './sign.ts';
 import { syncCommand } from './sync.ts';
 import { trustPinCommand, trustRootCommand, trustStatusCommand } from './trust.ts';
+import { trustKeyRotateCommand, trustRemoveCommand, trustRenewCommand } from './trust-change.ts';
+import { trustAuditCommand, trustClockCommand, trustListCommand } from './trust-look.ts';
 import { verifyCommand } from './verify.ts';
 import { versionCommand } from './version.ts';
 
@@ -34,6 +36,12 @@ export const COMMANDS: readonly Command[] = [
   trustPinCommand,
   trustStatusCommand,
   trustRootCommand,
+  trustListCommand,
+  trustRemoveCommand,
+  trustRenewCommand,
+  trustKeyRotateCommand,
+  trustAuditCommand,
+  trustClockCommand,
   signCommand,
   policyCheckCommand,
   policyExplainCommand,

@@ -1,6 +1,7 @@
 import path from 'node:path';
 import { SealiftError } from '../../core/errors.ts';
 import type { Command } from '../command.ts';
+import { EXIT_CODES } from '../exit-codes.ts';
 import { parseFingerprint } from '../options/values.ts';
 import { pinText, rootText, trustStatusText } from '../output/report.ts';
 
@@ -59,6 +60,7 @@ export const trustPinCommand: Command = {
 export const trustStatusCommand: Command = {
   words: ['trust', 'status'],
   summary: 'show which collections are trusted, and until when',
+  about: 'Ends with exit code 5 where the last accepted bundle of a collection has expired.',
   options: {},
   examples: ['sealift trust status'],
   run: async (runtime) => {
@@ -66,7 +68,12 @@ export const trustStatusCommand: Command = {
       { gate: runtime.paths.gate.path },
       await runtime.context(),
     );
-    return { result, text: (view) => trustStatusText(result, view) };
+    const expired = result.collections.some((collection) => collection.expired);
+    return {
+      result,
+      text: (view) => trustStatusText(result, view),
+      exitCode: expired ? EXIT_CODES.trust[0] : EXIT_CODES.done[0],
+    };
   },
 };
 

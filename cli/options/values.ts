@@ -6,11 +6,12 @@ const UNITS: Readonly<Record<string, number>> = {
   h: 60 * MINUTE,
   d: 1440 * MINUTE,
   w: 10_080 * MINUTE,
+  y: 525_600 * MINUTE,
 };
 
-/** A length of time such as `90d`, `12h`, `30m` or `2w`, in milliseconds. */
+/** A length of time such as `90d`, `12h`, `30m`, `2w` or `1y` (365 days), in milliseconds. */
 export function parseDuration(text: string, option: string): number {
-  const match = /^(\d{1,6})([mhdw])$/.exec(text);
+  const match = /^(\d{1,6})([mhdwy])$/.exec(text);
   const length = Number(match?.[1]) * (UNITS[match?.[2] ?? ''] ?? Number.NaN);
   if (!(length > 0)) {
     throw new SealiftError(

@@ -135,6 +135,7 @@ export function fakeWorkflows(over: Partial<Workflows> = {}): Workflows {
     serve: missing('serve'),
     sync: missing('sync'),
     clientConfig: missing('clientConfig'),
+    trustOperations: missing('trustOperations'),
     ...over,
   };
 }

@@ -399,7 +399,8 @@ describe('values', () => {
   test('lengths of time', () => {
     expect(parseDuration('90d', '--expires')).toBe(7_776_000_000);
     expect(parseDuration('30m', '--expires')).toBe(1_800_000);
-    for (const bad of ['', '0d', '90', 'd', '1.5d', '-1d', '1y', '9999999d']) {
+    expect(parseDuration('1y', '--expires')).toBe(31_536_000_000);
+    for (const bad of ['', '0d', '90', 'd', '1.5d', '-1d', '1z', '9999999d']) {
       expect(() => parseDuration(bad, '--expires'), bad).toThrow('want a length of time');
     }
   });
@@ -449,7 +450,7 @@ describe('completion', () => {
     [['tr'], ['trust']],
     [
       ['trust', ''],
-      ['pin', 'status', 'root'],
+      ['pin', 'status', 'root', 'list', 'remove', 'renew', 'key', 'audit', 'clock'],
     ],
     [
       ['export', '--pl'],

@@ -41,12 +41,12 @@ export async function parseRegistriesD(
     for (const [key, value] of Object.entries(document)) {
       if (key === 'default-docker') {
         if (found) throw wrong('default-docker is there twice');
-        found = readSection(value, wrong);
+        found = readSection(value ?? {}, wrong);
       } else if (key === 'docker') {
         if (!isObject(value)) throw wrong('docker is no object');
         for (const [scope, section] of Object.entries(value)) {
           if (scopes.has(scope)) throw wrong(`the scope ${scope} is there twice`);
-          scopes.set(scope, readSection(section, wrong));
+          scopes.set(scope, readSection(section ?? {}, wrong));
         }
       } else throw wrong(`unknown field ${key}`);
     }

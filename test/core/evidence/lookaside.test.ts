@@ -8,10 +8,12 @@ import type { Context } from '../../../core/context.ts';
 import { isSealiftError } from '../../../core/errors.ts';
 import { readLookaside, writeLookaside } from '../../../core/evidence/lookaside.ts';
 import { lookasideFor, parseRegistriesD } from '../../../core/evidence/registries-d.ts';
+import { readSignaturesApi } from '../../../core/evidence/signatures-api.ts';
 import { wrapSignature } from '../../../core/evidence/wrap.ts';
 import { DEFAULT_LIMITS } from '../../../core/limits.ts';
 import { type Digest, digestOf } from '../../../core/oci/digest.ts';
 import { parseManifest } from '../../../core/oci/manifest.ts';
+import { parseReference } from '../../../core/oci/reference.ts';
 import { createWorkerPool } from '../../../core/pool/worker-pool.ts';
 import { singleImage } from '../../../fixtures/images.ts';
 import { SOURCE_OPTIONS } from '../../../fixtures/world.ts';
@@ -29,12 +31,14 @@ let server: http.Server;
 let base: string;
 let answers: Map<string, Buffer | number>;
 const asked: string[] = [];
+let supports = false;
 
 beforeAll(async () => {
   directory = mkdtempSync(path.join(os.tmpdir(), 'sealift-lookaside-'));
   server = http.createServer((request, response) => {
     asked.push(request.url ?? '');
     const answer = answers.get(request.url ?? '') ?? 404;
+    if (supports) response.setHeader('X-Registry-Supports-Signatures', '1');
     response.statusCode = typeof answer === 'number' ? answer : 200;
     response.end(typeof answer === 'number' ? '' : answer);
   });
@@ -88,6 +92,41 @@ describe('a lookaside', () => {
     expect(await write('one')).toBe(first);
     expect(String(readFileSync(first))).toBe('one');
     expect((await read(`file://${directory}`)).map(String)).toEqual(['one', 'two']);
+  });
+});
+
+describe('the signatures API extension', () => {
+  const reference = () => parseReference(`127.0.0.1:${(server.address() as AddressInfo).port}/team/app:1`);
+  const ask = () => readSignaturesApi(reference(), DIGEST, { ...SOURCE_OPTIONS, plainHttp: true }, context);
+  const place = `/extensions/v2/team/app/signatures/${DIGEST}`;
+  const one = {
+    schemaVersion: 2,
+    name: `${DIGEST}@1`,
+    type: 'atomic',
+    content: Buffer.from('one').toString('base64'),
+  };
+
+  it('is asked where a registry has it', async () => {
+    supports = true;
+    const signatures = [one, { ...one, type: 'other' }, { ...one, schemaVersion: 3 }];
+    answers = new Map<string, Buffer | number>([
+      ['/v2/', Buffer.from('{}')],
+      [place, Buffer.from(JSON.stringify({ signatures }))],
+    ]);
+    expect((await ask()).map(String)).toEqual(['one']);
+    answers.set(place, Buffer.from('{"signatures":[{"schemaVersion":2,"type":"atomic","content":"*"}]}'));
+    expect(await codeOf(ask())).toBe('source-protocol');
+    answers.set(place, 403);
+    expect(await codeOf(ask())).toMatch(/^source-/);
+  });
+
+  it('is left alone where a registry has it not', async () => {
+    supports = false;
+    answers = new Map<string, Buffer | number>([
+      ['/v2/', Buffer.from('{}')],
+      [place, 500],
+    ]);
+    expect(await ask()).toEqual([]);
   });
 });
 

@@ -111,6 +111,7 @@ const SETS: Readonly<Record<string, (name: string) => readonly Buffer[]>> = {
   expired: (name) => [expiredSignature(name)],
 };
 
+const PLAIN_HTTP = { ...SOURCE_OPTIONS, plainHttp: true };
 const nameOf = (repository: string): string => `${host}/team/${repository}:v1`;
 
 beforeAll(async () => {
@@ -266,7 +267,7 @@ async function verdictHere(repository: string, policy: string): Promise<boolean>
     name,
     top,
     settings,
-    SOURCE_OPTIONS,
+    PLAIN_HTTP,
     context(),
   );
   const pieces = found.map(({ manifest, blobs }) => ({

@@ -18,7 +18,12 @@ import {
   signTargets,
 } from '../trust/collection.ts';
 import type { TufKey } from '../trust/keys.ts';
-import { type Delegations, type TargetsMetadata, TOP_LEVEL_ROLES } from '../trust/metadata.ts';
+import {
+  type Delegations,
+  encodeMetadata,
+  type TargetsMetadata,
+  TOP_LEVEL_ROLES,
+} from '../trust/metadata.ts';
 import type { Signer } from '../trust/signer.ts';
 import type { PassphraseProvider } from '../workflow-options.ts';
 import {
@@ -113,7 +118,7 @@ export async function rotateKeys(options: RotateOptions, context: Context): Prom
     const fresh = made.signer;
     const signers = [fresh, ...known];
     const version = await collection.reserveVersion();
-    const roots: Uint8Array[] = [];
+    const roots: Uint8Array[] = recovery ? await countersign(state, recovery, created) : [];
     if (changesRoot) {
       const edit = editableRoot(state);
       for (const role of TOP_LEVEL_ROLES) {
@@ -151,6 +156,20 @@ export async function rotateKeys(options: RotateOptions, context: Context): Prom
       revoked: [...revoked.keys()],
     };
   });
+}
+
+/**
+ * Earlier roots with the recovery key's signature added where it was not needed then: a sealed side that slept must
+ * still follow them when the key that signed them has been revoked since.
+ */
+async function countersign(state: CollectionState, recovery: Signer, created: Date): Promise<Uint8Array[]> {
+  const roots: Uint8Array[] = [];
+  for (const { roles, signatures, signed, signedBytes } of state.roots) {
+    if (!roles.root.keyids.includes(recovery.keyId) || signatures.has(recovery.keyId)) continue;
+    const sig = await recovery.sign(signedBytes, 'tuf-root', created);
+    roots.push(encodeMetadata(signed, new Map([...signatures, [recovery.keyId, sig]])));
+  }
+  return roots;
 }
 
 const thresholdOf = (state: CollectionState, role: string): number => keysOfRole(state, role)?.threshold ?? 1;

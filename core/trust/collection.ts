@@ -185,7 +185,7 @@ export interface RoleChange {
   /** From `reserveVersion()`. */
   readonly version: number;
   readonly created: Date;
-  /** Further roots, ascending. */
+  /** Further roots, ascending; before them earlier ones to which a signature was added. */
   readonly roots?: readonly Uint8Array[] | undefined;
   /** Targets and delegated roles by name; their version is that of the change. */
   readonly roles?: ReadonlyMap<string, Uint8Array> | undefined;
@@ -601,16 +601,20 @@ async function readState(directory: string, limits: Limits): Promise<CollectionS
   };
   const options = (role: string) => ({ role, limits, strict: true });
   const roots: RootMetadata[] = [];
+  let publishedRoot: RootMetadata | undefined;
   while (roots.length < limits.roots) {
     const name = `${roots.length + 1}.root.json`;
-    const bytes =
-      staged?.files.get(name) ??
-      (await readFileLimited(path.join(directory, DIRECTORIES.metadata, name), limits.metadataFile));
+    const there = await readFileLimited(
+      path.join(directory, DIRECTORIES.metadata, name),
+      limits.metadataFile,
+    );
+    const bytes = staged?.files.get(name) ?? there;
     if (!bytes) break;
     const root = await guarded(name, () => parseRoot(bytes, options('root')));
     if (root.version !== roots.length + 1)
       throw damaged('a root has another version than its name says', name);
     roots.push(root);
+    if (there) publishedRoot = root;
   }
   const [first] = roots;
   const root = roots.at(-1);
@@ -676,7 +680,7 @@ async function readState(directory: string, limits: Limits): Promise<CollectionS
     ...facts,
     roots,
     root,
-    publishedRoot: roots.findLast(({ version }) => !staged?.files.has(`${version}.root.json`)) ?? first,
+    publishedRoot: publishedRoot ?? first,
     timestamp,
     snapshot,
     targets,
@@ -1310,7 +1314,15 @@ async function stageRoles(state: CollectionState, change: RoleChange): Promise<C
   }
   const certificates = new Map(current.certificates);
   for (const [fingerprint, bytes] of change.certificates ?? []) certificates.set(fingerprint, bytes);
-  await checkRoots([...current.roots.map(({ bytes }) => bytes), ...(change.roots ?? [])], {
+  const roots = new Map(current.roots.map(({ version, bytes }) => [version, bytes]));
+  for (const bytes of change.roots ?? []) {
+    const root = parseRoot(bytes, options('root'));
+    const known = current.roots.find(({ version }) => version === root.version);
+    if (known && rootFingerprint(known) !== rootFingerprint(root))
+      throw new SealiftError('internal', 'another root of a version that there is was staged');
+    roots.set(root.version, bytes);
+  }
+  await checkRoots([...roots.values()], {
     ...current,
     certificates,
     now: change.created,
@@ -1399,7 +1411,7 @@ async function publish(state: CollectionState, files: readonly FinishedFile[]): 
     const there = await readFileLimited(file, limits.metadataFile);
     if (there && Buffer.from(bytes).equals(there)) continue;
     // Only what a run left behind that was never published may be replaced.
-    if (there && filesOf(current).has(name))
+    if (there && filesOf(current).has(name) && !isSameRoot(name, there, bytes, limits))
       throw damaged('a metadata file differs from the one that was published', file);
     await writeFileDurably(file, bytes);
   }
@@ -1409,6 +1421,13 @@ async function publish(state: CollectionState, files: readonly FinishedFile[]): 
   const reopened = await openCollection(directory, limits);
   await prune(directory, current, await readState(directory, limits));
   return reopened;
+}
+
+/** Signatures may be added to a root: by the recovery key, when the key that had signed it is revoked. */
+function isSameRoot(name: string, a: Uint8Array, b: Uint8Array, limits: Limits): boolean {
+  if (!name.endsWith('.root.json')) return false;
+  const [one, other] = [a, b].map((bytes) => parseRoot(bytes, { role: 'root', limits, strict: true }));
+  return one !== undefined && other !== undefined && rootFingerprint(one) === rootFingerprint(other);
 }
 
 /** Takes away what neither the current nor the last published version needs; a reader may still be in that one. */

@@ -238,6 +238,30 @@ describe('a stolen key', () => {
     });
   });
 
+  it('that was revoked had signed earlier roots: who slept since the first follows all the same', async () => {
+    story = await tell({ keys: 'openpgp' });
+    const { world } = story;
+    const first = await story.bundle(0, { [ALPINE]: image('one') });
+    await world.pin(first.output);
+    await story.import(first, 0);
+    await story.rotate(1);
+    await story.renew(2, { roles: ['root'] });
+    await story.bundle(2);
+    await story.rotate(3, { recoveryKey: story.recoveryKey, stolen: true });
+    const last = await story.bundle(4, { [NGINX]: image('two') });
+    const imported = await story.import(last, 4);
+    expect(imported).toMatchObject({ imported: [NGINX], collection: { rootVersion: 4 } });
+    const roots = filesOf(last.output);
+    for (const version of [2, 3]) {
+      const { signatures } = JSON.parse(String(roots.get(`metadata/${version}.root.json`))) as {
+        signatures: unknown[];
+      };
+      expect(signatures).toHaveLength(version === 2 ? 3 : 2);
+    }
+    // And those who had followed half-way.
+    expect((await story.import(await story.bundle(5), 5)).collection.rootVersion).toBe(4);
+  });
+
   it('that signed version 2^53-1 is recovered from by a new timestamp key', async () => {
     story = await tell();
     const { world } = story;

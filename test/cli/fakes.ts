@@ -127,6 +127,8 @@ export function fakeWorkflows(over: Partial<Workflows> = {}): Workflows {
     verifyBundle: missing('verifyBundle'),
     importBundle: missing('importBundle'),
     inspect: missing('inspect'),
+    imageDetails: missing('imageDetails'),
+    previewImage: missing('previewImage'),
     pinRoot: missing('pinRoot'),
     trustStatus: missing('trustStatus'),
     readRoot: missing('readRoot'),

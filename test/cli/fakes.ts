@@ -129,6 +129,7 @@ export function fakeWorkflows(over: Partial<Workflows> = {}): Workflows {
     inspect: missing('inspect'),
     imageDetails: missing('imageDetails'),
     previewImage: missing('previewImage'),
+    listTags: missing('listTags'),
     pinRoot: missing('pinRoot'),
     trustStatus: missing('trustStatus'),
     readRoot: missing('readRoot'),

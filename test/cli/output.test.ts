@@ -9,8 +9,8 @@ import {
   shellQuote,
   table,
 } from '../../cli/output/format.ts';
-import { createProgressStore } from '../../cli/output/progress-store.ts';
 import { pictureLines } from '../../cli/output/picture.ts';
+import { createProgressStore } from '../../cli/output/progress-store.ts';
 import { exportText, importText, verifyText } from '../../cli/output/report.ts';
 import { createPlainStatus } from '../../cli/output/status.ts';
 import { createStyle, wantsAnimation, wantsColor, wantsUnicode } from '../../cli/output/style.ts';

@@ -164,7 +164,11 @@ describe('help with slips', () => {
     [['exprt'], 'unknown command, got exprt', 'did you mean sealift export?'],
     [['trust', 'pni'], 'unknown command, got trust pni', 'did you mean sealift trust pin?'],
     [['--gate', 'x', 'improt'], 'unknown command, got improt', 'did you mean sealift import?'],
-    [['trust'], 'sealift trust wants a command', 'it is one of pin, status, root, list, remove, renew, key, audit, clock'],
+    [
+      ['trust'],
+      'sealift trust wants a command',
+      'it is one of pin, status, root, list, remove, renew, key, audit, clock',
+    ],
     [['export', 'a', '--outptu', 'x'], 'unknown option, got --outptu', 'did you mean --output?'],
     [['ls', '--colection', 'x'], 'unknown option, got --colection', 'did you mean --collection?'],
   ])('%j', async (argv, message, hint) => {

@@ -136,6 +136,18 @@ export async function signRoot(
       want: edit.roles.root.threshold,
     });
   }
+  const able = [...new Map([...byOld, ...mine].map((signer) => [signer.keyId, signer])).values()];
+  return await signRootWith(state, edit, able, created, lifetimeMs);
+}
+
+/** The same with whatever signers there are: others add theirs. */
+export async function signRootWith(
+  state: CollectionState,
+  edit: RootEdit,
+  signers: readonly Signer[],
+  created: Date,
+  lifetimeMs: number,
+): Promise<Buffer> {
   const used = new Set(Object.values(edit.roles).flatMap(({ keyids }) => keyids));
   const keys: Record<string, JsonValue> = {};
   for (const [id, key] of edit.keys) if (used.has(id)) keys[id] = key as unknown as JsonValue;
@@ -146,7 +158,7 @@ export async function signRoot(
       keys,
       roles: edit.roles as unknown as JsonObject,
     },
-    [...new Map([...byOld, ...mine].map((signer) => [signer.keyId, signer])).values()],
+    signers,
     created,
   );
 }

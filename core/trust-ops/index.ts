@@ -1,5 +1,18 @@
 /** The operations behind `sealift trust`, loaded together. */
+
+export { type AddOptions, addNames } from './add.ts';
 export type { KeyFile, StagedRoles, TrustOptions } from './common.ts';
+export {
+  changePassphrase,
+  exportKey,
+  generateKey,
+  type HeldKey,
+  importKey,
+  type KeyEntry,
+  type KeyListing,
+  listKeys,
+  retireKey,
+} from './keys.ts';
 export {
   type AuditReport,
   auditGate,
@@ -8,6 +21,22 @@ export {
   listNames,
   type TrustListing,
 } from './look.ts';
+export {
+  addDelegation,
+  changeRoleKeys,
+  type DelegationListing,
+  type DelegationOptions,
+  listDelegations,
+  type RoleKeysOptions,
+  removeDelegation,
+} from './rekey.ts';
 export { type RenewOptions, renewRoles } from './renew.ts';
+export {
+  type MissingSignatures,
+  type Pending,
+  publishRequest,
+  type RequestSummary,
+  signRequest,
+} from './request.ts';
 export { type RotateOptions, type RotateResult, rotateKeys } from './rotate.ts';
 export { type WithdrawOptions, type WithdrawResult, withdrawNames } from './withdraw.ts';

@@ -5,7 +5,7 @@ import { SealiftError } from '../errors.ts';
 import { formatTimestamp } from '../fs/document.ts';
 import { readFileLimited } from '../fs/durable.ts';
 import { type AuditEntry, type AuditVerification, openGate } from '../gate/gate.ts';
-import { openCollection } from '../trust/collection.ts';
+import { openCollection, rulerOf } from '../trust/collection.ts';
 import { BUNDLE_PREFIX } from '../trust/metadata.ts';
 import { assertRole } from './common.ts';
 
@@ -53,7 +53,8 @@ export async function listNames(
     images: chosen
       .flatMap(([role, { targets }]) =>
         [...targets].flatMap(([name, { length, hashes }]) => {
-          if (name.startsWith(BUNDLE_PREFIX)) return [];
+          // A name that a namespace has taken over still stands in the role it came from.
+          if (name.startsWith(BUNDLE_PREFIX) || rulerOf(collection.state, name) !== role) return [];
           const sha512 = hashes.get('sha512');
           const digest = sha512 === undefined ? `sha256:${hashes.get('sha256') ?? ''}` : `sha512:${sha512}`;
           return [{ name, digest, size: length, role }];

@@ -6,7 +6,6 @@ import {
   DEFAULT_LIFETIMES,
   keysOfRole,
   metadataOf,
-  requireSigners,
   signTargets,
 } from '../trust/collection.ts';
 import type { TargetsMetadata } from '../trust/metadata.ts';
@@ -16,12 +15,12 @@ import {
   editableRoot,
   type KeyFile,
   openKeyFile,
-  type StagedRoles,
   signRoot,
-  stagedRoles,
+  signRootWith,
   type TrustOptions,
   withCollection,
 } from './common.ts';
+import { finishChange, type Pending, signersHere } from './request.ts';
 
 export interface RenewOptions extends TrustOptions {
   /** Empty for every role whose keys are here; root among them in its last year only. */
@@ -30,6 +29,8 @@ export interface RenewOptions extends TrustOptions {
   readonly lifetime?: number | undefined;
   /** For a root whose other keys are not here. */
   readonly recoveryKey?: KeyFile | undefined;
+  /** Where the roles go for others to sign; staged here unless given. */
+  readonly request?: string | undefined;
 }
 
 const YEAR_MS = 365 * 24 * 60 * 60 * 1000;
@@ -40,7 +41,7 @@ const BY_EXPORT: ReadonlySet<string> = new Set(['timestamp', 'snapshot', 'bundle
  * Signs roles anew; the next bundle takes them along. All of them are renewed, or none.
  * @throws SealiftError `signature-needed`, `passphrase-needed`, `name-not-found`, `invalid-argument`
  */
-export async function renewRoles(options: RenewOptions, context: Context): Promise<StagedRoles> {
+export async function renewRoles(options: RenewOptions, context: Context): Promise<Pending> {
   return await withCollection(options, context, async (collection, created) => {
     const { state } = collection;
     for (const role of options.roles) {
@@ -70,21 +71,24 @@ export async function renewRoles(options: RenewOptions, context: Context): Promi
       });
     }
     const version = await collection.reserveVersion();
-    const roots: Uint8Array[] = [];
-    const targets = new Map<string, Uint8Array>();
+    const isRequest = options.request !== undefined;
+    const files: { role: string; bytes: Uint8Array }[] = [];
     for (const role of roles) {
       if (role === 'root') {
         const life = options.lifetime ?? DEFAULT_LIFETIMES.root;
-        roots.push(await signRoot(state, editableRoot(state), signers, created, life));
+        const mine = signersHere(state, 'root', signers, isRequest);
+        const bytes = isRequest
+          ? await signRootWith(state, editableRoot(state), mine, created, life)
+          : await signRoot(state, editableRoot(state), mine, created, life);
+        files.push({ role, bytes });
         continue;
       }
-      const mine = requireSigners(state, role, signers);
+      const mine = signersHere(state, role, signers, isRequest);
       const change = { role, version, created, lifetimeMs: options.lifetime };
       const { bytes } = await signTargets(metadataOf(state, role) as TargetsMetadata, change, mine);
-      targets.set(role, bytes);
+      files.push({ role, bytes });
     }
-    const staged = await collection.stageRoles({ version, created, roots, roles: targets });
-    return stagedRoles(staged, roles);
+    return await finishChange(collection, { version, created, files }, options.request, context);
   });
 }
 

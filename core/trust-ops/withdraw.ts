@@ -1,17 +1,20 @@
 /** Withdrawal: a signed tombstone in the role that rules the name. */
 import type { Context } from '../context.ts';
 import { inert, SealiftError } from '../errors.ts';
-import { requireSigners, rulerOf, signTargets } from '../trust/collection.ts';
-import { type StagedRoles, stagedRoles, type TrustOptions, withCollection } from './common.ts';
+import { rulerOf, signTargets } from '../trust/collection.ts';
+import { type TrustOptions, withCollection } from './common.ts';
+import { finishChange, type Pending, signersHere } from './request.ts';
 
 export interface WithdrawOptions extends TrustOptions {
   /** Full image names. */
   readonly names: readonly string[];
   /** Shown to everybody who had the image. */
   readonly reason: string;
+  /** Where the tombstones go for others to sign; staged here unless given. */
+  readonly request?: string | undefined;
 }
 
-export interface WithdrawResult extends StagedRoles {
+export interface WithdrawResult extends Pending {
   readonly withdrawn: readonly {
     readonly name: string;
     readonly digest: string;
@@ -53,26 +56,28 @@ export async function withdrawNames(options: WithdrawOptions, context: Context):
       byRole.set(role, names.set(name, reason));
     }
     const signers = await collection.keyring([...byRole.keys()], options.passphrase);
-    for (const role of byRole.keys()) requireSigners(state, role, signers);
+    const isRequest = options.request !== undefined;
+    for (const role of byRole.keys()) signersHere(state, role, signers, isRequest);
     const version = await collection.reserveVersion();
-    const roles = new Map<string, Uint8Array>();
+    const files: { role: string; bytes: Uint8Array }[] = [];
+    const withdrawn: WithdrawResult['withdrawn'][number][] = [];
     for (const [role, withdraw] of byRole) {
       const metadata = state.delegated.get(role);
       if (!metadata) continue;
       const { bytes } = await signTargets(
         metadata,
         { role, version, created, withdraw },
-        requireSigners(state, role, signers),
+        signersHere(state, role, signers, isRequest),
       );
-      roles.set(role, bytes);
+      files.push({ role, bytes });
+      for (const name of withdraw.keys()) {
+        const sha512 = metadata.targets.get(name)?.hashes.get('sha512');
+        const sha256 = metadata.targets.get(name)?.hashes.get('sha256') ?? '';
+        const digest = sha512 === undefined ? `sha256:${sha256}` : `sha512:${sha512}`;
+        withdrawn.push({ name, digest, role, reason });
+      }
     }
-    const staged = await collection.stageRoles({ version, created, roles });
-    const withdrawn = [...byRole].flatMap(([role, names]) =>
-      [...names.keys()].flatMap((name) => {
-        const entry = staged.state.delegated.get(role)?.withdrawn.find((one) => one.name === name);
-        return entry ? [{ name, digest: entry.digest, role, reason }] : [];
-      }),
-    );
-    return { ...stagedRoles(staged, [...byRole.keys()]), withdrawn };
+    const change = { version, created, files };
+    return { ...(await finishChange(collection, change, options.request, context)), withdrawn };
   });
 }

@@ -187,7 +187,7 @@ export interface RoleChange {
   readonly created: Date;
   /** Further roots, ascending; before them earlier ones to which a signature was added. */
   readonly roots?: readonly Uint8Array[] | undefined;
-  /** Targets and delegated roles by name; their version is that of the change. */
+  /** Targets and delegated roles by name; each with a version it has not had yet. */
   readonly roles?: ReadonlyMap<string, Uint8Array> | undefined;
   /** Certificates of keys that are new, by fingerprint. */
   readonly certificates?: ReadonlyMap<string, Uint8Array> | undefined;
@@ -1254,6 +1254,8 @@ export interface TargetsChange {
   readonly withdraw?: ReadonlyMap<string, string> | undefined;
   /** Replaces the delegations. */
   readonly delegations?: JsonObject | undefined;
+  /** Takes over the names and tombstones of a role that goes: it ruled them, whatever stands here still. */
+  readonly inherit?: TargetsMetadata | undefined;
 }
 
 /** Signs a target role anew. */
@@ -1266,12 +1268,19 @@ export async function signTargets(
   const targets: Record<string, JsonValue> = Object.create(null) as Record<string, JsonValue>;
   const known = metadata.signed['targets'] as JsonObject;
   for (const name of Object.keys(known)) if (!withdraw?.has(name)) targets[name] = known[name] ?? null;
+  const inherited = new Map((change.inherit?.withdrawn ?? []).map((entry) => [entry.name, entry]));
+  for (const name of inherited.keys()) delete targets[name];
+  const taken = (change.inherit?.signed['targets'] ?? {}) as JsonObject;
+  for (const name of Object.keys(taken)) targets[name] = taken[name] ?? null;
   for (const [name, image] of images ?? []) targets[name] = toJsonTarget(image);
   const signed: Record<string, JsonValue> = { ...metadata.signed };
   delete signed['x-withdrawn'];
   if (change.delegations) signed['delegations'] = change.delegations;
+  const before = new Map(metadata.withdrawn.map((entry) => [entry.name, entry]));
   const withdrawn = [
-    ...metadata.withdrawn.filter(({ name }) => !images?.has(name)),
+    ...[...new Map([...before, ...inherited]).values()].filter(
+      ({ name }) => targets[name] === undefined && !withdraw?.has(name),
+    ),
     ...[...(withdraw ?? [])].flatMap(([name, reason]) => {
       const target = metadata.targets.get(name);
       if (!target) return [];
@@ -1307,8 +1316,8 @@ async function stageRoles(state: CollectionState, change: RoleChange): Promise<C
   }
   for (const [role, bytes] of change.roles ?? []) {
     const { version } = parseTargets(bytes, options(role));
-    if (version !== change.version)
-      throw new SealiftError('internal', 'a role was signed with another version than the change has');
+    if (version <= (metadataOf(current, role)?.version ?? 0))
+      throw new SealiftError('internal', 'a role was signed with a version that it has had');
     for (const name of files.keys()) if (name.replace(/^[0-9]+\./, '') === `${role}.json`) files.delete(name);
     files.set(`${version}.${role}.json`, bytes);
   }

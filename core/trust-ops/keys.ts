@@ -1,0 +1,315 @@
+/** The secret keys of a collection: what is in keys/, and what each of them signs. */
+import { createPrivateKey, type KeyObject } from 'node:crypto';
+import { readdir, rename } from 'node:fs/promises';
+import path from 'node:path';
+import type { Context } from '../context.ts';
+import { inert, SealiftError } from '../errors.ts';
+import { fsyncDirectory, makeDirectory, readFileLimited, writeFileDurably } from '../fs/durable.ts';
+import { readCertificate } from '../trust/certificates.ts';
+import {
+  type CollectionState,
+  keysOfRole,
+  makeKey,
+  openCollection,
+  secretFile,
+} from '../trust/collection.ts';
+import { nativePublicKey, type TufKey } from '../trust/keys.ts';
+import { formatDate, TOP_LEVEL_ROLES } from '../trust/metadata.ts';
+import { loadOpenpgp } from '../trust/openpgp-packets.ts';
+import { openSigner, type Signer } from '../trust/signer.ts';
+import type { PassphraseProvider } from '../workflow-options.ts';
+import { type TrustOptions, withCollection } from './common.ts';
+
+export interface KeyEntry {
+  readonly keyId: string;
+  readonly type: string;
+  readonly fingerprint?: string | undefined;
+  readonly userId?: string | undefined;
+  readonly expires?: string | undefined;
+  /** Roles it signs; empty for a key that signs nothing yet, or any more. */
+  readonly roles: readonly string[];
+  /** Where the secret half is; absent where it is elsewhere. */
+  readonly file?: string | undefined;
+}
+
+export interface KeyListing {
+  readonly collection: string;
+  readonly keys: readonly KeyEntry[];
+  /** Key files that no role names, by their path. */
+  readonly unused: readonly string[];
+}
+
+const SECRET_NAME = /^(?:[0-9a-f]{40}\.asc|[0-9a-f]{64}\.pem)$/;
+
+function rolesByKey(state: CollectionState): Map<string, { readonly key: TufKey; readonly roles: string[] }> {
+  const all = new Map<string, { readonly key: TufKey; readonly roles: string[] }>();
+  for (const role of [...TOP_LEVEL_ROLES, ...state.delegated.keys()]) {
+    const found = keysOfRole(state, role);
+    for (const keyId of found?.keyids ?? []) {
+      const key = found?.keys.get(keyId);
+      if (!key) continue;
+      const entry = all.get(keyId) ?? { key, roles: [] };
+      entry.roles.push(role);
+      all.set(keyId, entry);
+    }
+  }
+  return all;
+}
+
+/** Every key of the roles, and every key file. @throws SealiftError `collection-not-found` */
+export async function listKeys(
+  options: { readonly collection: string },
+  context: Context,
+): Promise<KeyListing> {
+  const { state, directory } = await openCollection(options.collection, context.limits);
+  const home = path.join(directory, 'keys');
+  const files = new Set((await readdir(home)).filter((name) => SECRET_NAME.test(name)));
+  const keys: KeyEntry[] = [];
+  for (const [keyId, { key, roles }] of rolesByKey(state)) {
+    const bytes = key.keytype === 'openpgp' ? state.certificates.get(key.keyval.public) : undefined;
+    const certificate = bytes && (await readCertificate(bytes, context.limits).catch(() => undefined));
+    const file = secretFile(directory, key);
+    const isHere = files.delete(path.basename(file));
+    keys.push({
+      keyId,
+      type: key.keytype,
+      ...(key.keytype === 'openpgp' ? { fingerprint: key.keyval.public } : {}),
+      userId: certificate?.userId,
+      expires: certificate?.expires && formatDate(certificate.expires),
+      roles,
+      ...(isHere ? { file } : {}),
+    });
+  }
+  return { collection: directory, keys, unused: [...files].sort().map((name) => path.join(home, name)) };
+}
+
+export interface NewKeyOptions extends Omit<TrustOptions, 'passphrase'> {
+  readonly newPassphrase: PassphraseProvider;
+  readonly kind?: 'openpgp' | 'native' | undefined;
+  readonly userId?: string | undefined;
+  /** For tests; 3072 unless given. */
+  readonly rsaBits?: number | undefined;
+}
+
+export interface HeldKey {
+  readonly keyId: string;
+  readonly type: string;
+  readonly fingerprint?: string | undefined;
+  readonly file: string;
+}
+
+const heldKey = ({ keyId, key, fingerprint }: Signer, file: string): HeldKey => ({
+  keyId,
+  type: key.keytype,
+  fingerprint,
+  file,
+});
+
+async function demand(provider: PassphraseProvider, purpose: string): Promise<string> {
+  const answer = await provider(purpose);
+  if (answer !== undefined) return answer;
+  throw new SealiftError('passphrase-needed', 'a passphrase is needed and there is no way to ask for it', {
+    hint: 'run it on a terminal, or give --passphrase-file FILE',
+  });
+}
+
+/** Makes a key in keys/ that signs nothing yet. @throws SealiftError `passphrase-needed` */
+export async function generateKey(options: NewKeyOptions, context: Context): Promise<HeldKey> {
+  return await withCollection(
+    { ...options, passphrase: options.newPassphrase },
+    context,
+    async (collection, created) => {
+      const passphrase = await demand(
+        options.newPassphrase,
+        `a new key of the collection ${collection.name}`,
+      );
+      const kind = { keys: options.kind ?? collection.keys, rsaBits: options.rsaBits };
+      const made = await makeKey(kind, passphrase, options.userId ?? collection.name, created);
+      const file = path.join(collection.directory, 'keys', made.fileName);
+      await writeFileDurably(file, made.secret, 0o600);
+      if (made.revocation !== undefined) {
+        const name = `${made.signer.fingerprint}.asc`;
+        await writeFileDurably(path.join(collection.directory, 'revocation', name), made.revocation, 0o600);
+      }
+      return heldKey(made.signer, file);
+    },
+  );
+}
+
+/** Text without the headers that docker and notary put into a PEM file, which OpenSSL takes for its old encryption. */
+function withoutHeaders(bytes: Uint8Array): Buffer {
+  const text = Buffer.from(bytes).toString('latin1');
+  return Buffer.from(
+    text.replace(/^(-----BEGIN [A-Z ]+-----\r?\n)(?:[A-Za-z-]+: [^\r\n]*\r?\n)+\r?\n/, '$1'),
+    'latin1',
+  );
+}
+
+/**
+ * Takes a secret key into keys/: OpenPGP, or PKCS#8 in PEM, such as those below `~/.docker/trust/private`.
+ * @throws SealiftError `passphrase-needed`, `state-damaged`, `invalid-argument` for a key without a passphrase
+ */
+export async function importKey(
+  options: TrustOptions & { readonly file: string },
+  context: Context,
+): Promise<HeldKey> {
+  return await withCollection(options, context, async (collection) => {
+    const bytes = await readFileLimited(options.file, context.limits.certificate);
+    if (!bytes) {
+      throw new SealiftError('invalid-argument', 'there is no key file at that place', {
+        subject: inert(options.file),
+      });
+    }
+    const secret = withoutHeaders(bytes);
+    const passphrase = await demand(options.passphrase, `the key in ${options.file}`);
+    const signer = await openSigner(secret, passphrase, options.file);
+    if (!(await isEncrypted(secret))) {
+      throw new SealiftError('invalid-argument', 'the key has no passphrase, so anybody could use it', {
+        subject: inert(options.file),
+        hint: 'give it one first: gpg --change-passphrase, or openssl pkcs8 -topk8',
+      });
+    }
+    const file = secretFile(collection.directory, signer.key);
+    if (await readFileLimited(file, context.limits.certificate))
+      throw new SealiftError('destination-exists', 'the key is here already', { subject: file });
+    await writeFileDurably(file, secret, 0o600);
+    return heldKey(signer, file);
+  });
+}
+
+async function isEncrypted(secret: Uint8Array): Promise<boolean> {
+  const text = Buffer.from(secret).toString('latin1');
+  if (text.startsWith('-----BEGIN ENCRYPTED')) return true;
+  if (text.startsWith('-----BEGIN PRIVATE')) return false;
+  const { readPrivateKey } = await loadOpenpgp();
+  const key = text.startsWith('-----BEGIN')
+    ? await readPrivateKey({ armoredKey: text })
+    : await readPrivateKey({ binaryKey: secret });
+  return !key.isDecrypted();
+}
+
+/** Finds a key file by key id, fingerprint or path. */
+async function findSecret(
+  directory: string,
+  name: string,
+  context: Context,
+): Promise<{ file: string; bytes: Buffer }> {
+  const text = name.toLowerCase();
+  const file = /^[0-9a-f]{40}$/.test(text)
+    ? path.join(directory, 'keys', `${text}.asc`)
+    : /^[0-9a-f]{64}$/.test(text)
+      ? path.join(directory, 'keys', `${text}.pem`)
+      : undefined;
+  const found = file && (await readFileLimited(file, context.limits.certificate));
+  if (file && found) return { file, bytes: found };
+  // The key id of an OpenPGP key is not its fingerprint.
+  const { state } = await openCollection(directory, context.limits);
+  const key = rolesByKey(state).get(text)?.key;
+  const other = key && secretFile(directory, key);
+  const bytes = other && (await readFileLimited(other, context.limits.certificate));
+  if (other && bytes) return { file: other, bytes };
+  throw new SealiftError('name-not-found', 'the secret half of that key is not here', {
+    subject: inert(name),
+    hint: 'sealift trust key list shows the keys',
+  });
+}
+
+export interface PublicHalf {
+  readonly keyId: string;
+  readonly fingerprint?: string | undefined;
+  /** PEM, or an armored OpenPGP certificate. */
+  readonly text: string;
+}
+
+/**
+ * The public half of a key, to be handed to whoever delegates to it.
+ * @throws SealiftError `name-not-found`, `passphrase-needed` for native keys, whose public half is not in the open
+ */
+export async function exportKey(
+  options: Pick<TrustOptions, 'collection' | 'passphrase'> & { readonly key: string },
+  context: Context,
+): Promise<PublicHalf> {
+  const { directory, state } = await openCollection(options.collection, context.limits);
+  const known = rolesByKey(state).get(options.key.toLowerCase());
+  if (known && known.key.keytype !== 'openpgp')
+    return { keyId: options.key.toLowerCase(), text: pemOf(known.key) };
+  const { file, bytes } = await findSecret(directory, options.key, context);
+  if (file.endsWith('.pem')) {
+    const signer = await openSigner(
+      bytes,
+      await demand(options.passphrase, `the key ${path.basename(file)}`),
+      file,
+    );
+    return { keyId: signer.keyId, text: pemOf(signer.key) };
+  }
+  const { readPrivateKey } = await loadOpenpgp();
+  const secret = await readPrivateKey({ armoredKey: bytes.toString('latin1') });
+  const fingerprint = secret.getFingerprint();
+  const text = secret.toPublic().armor().replaceAll('\r\n', '\n');
+  return { keyId: options.key.toLowerCase(), fingerprint, text };
+}
+
+const pemOf = (key: TufKey): string =>
+  nativePublicKey(key).export({ type: 'spki', format: 'pem' }).toString();
+
+/**
+ * Gives a key another passphrase.
+ * @throws SealiftError `passphrase-needed`, `name-not-found`
+ */
+export async function changePassphrase(
+  options: TrustOptions & { readonly key: string; readonly newPassphrase: PassphraseProvider },
+  context: Context,
+): Promise<HeldKey> {
+  return await withCollection(options, context, async ({ directory }) => {
+    const { file, bytes } = await findSecret(directory, options.key, context);
+    const old = await demand(options.passphrase, `the key ${path.basename(file)}`);
+    const signer = await openSigner(bytes, old, file);
+    const fresh = await demand(options.newPassphrase, `the key ${path.basename(file)}, from now on`);
+    if (fresh === '')
+      throw new SealiftError('passphrase-needed', 'the key needs a passphrase, got an empty one');
+    await writeFileDurably(file, await encryptAgain(bytes, old, fresh), 0o600);
+    return heldKey(signer, file);
+  });
+}
+
+async function encryptAgain(bytes: Buffer, old: string, fresh: string): Promise<string> {
+  const text = bytes.toString('latin1');
+  if (/^-----BEGIN (?:ENCRYPTED )?PRIVATE KEY-----/.test(text)) {
+    const key: KeyObject = createPrivateKey({ key: text, format: 'pem', passphrase: old });
+    return key.export({ type: 'pkcs8', format: 'pem', cipher: 'aes-256-cbc', passphrase: fresh }).toString();
+  }
+  const { readPrivateKey, decryptKey, encryptKey } = await loadOpenpgp();
+  const locked = await readPrivateKey({ armoredKey: text });
+  const privateKey = locked.isDecrypted()
+    ? locked
+    : await decryptKey({ privateKey: locked, passphrase: old });
+  const locked2 = await encryptKey({ privateKey, passphrase: fresh });
+  return locked2.armor().replaceAll('\r\n', '\n');
+}
+
+/**
+ * Moves a secret key out of use, into keys/retired. What it signed stays good.
+ * @throws SealiftError `name-not-found`; `invalid-argument` for one that a role still counts on
+ */
+export async function retireKey(
+  options: TrustOptions & { readonly key: string; readonly force: boolean },
+  context: Context,
+): Promise<{ readonly file: string; readonly roles: readonly string[] }> {
+  return await withCollection(options, context, async ({ directory, state }) => {
+    const { file } = await findSecret(directory, options.key, context);
+    const entry = [...rolesByKey(state).values()].find(({ key }) => secretFile(directory, key) === file);
+    const roles = entry?.roles ?? [];
+    if (roles.length > 0 && !options.force) {
+      throw new SealiftError('invalid-argument', `the key still signs ${roles.join(', ')}`, {
+        subject: file,
+        hint: 'put another in its place first: sealift trust key rotate; --force moves it away all the same',
+      });
+    }
+    const aside = path.join(directory, 'keys', 'retired', path.basename(file));
+    await makeDirectory(path.dirname(aside), 0o700);
+    await rename(file, aside);
+    await fsyncDirectory(path.dirname(aside));
+    await fsyncDirectory(path.dirname(file));
+    return { file: aside, roles };
+  });
+}

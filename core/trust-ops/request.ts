@@ -1,0 +1,603 @@
+/**
+ * Requests: metadata that needs more signatures than one machine holds, in a file that goes from holder to holder.
+ * A request carries no trust: what is in it counts only where a threshold of the collection's own keys has signed.
+ */
+import path from 'node:path';
+import type { Context } from '../context.ts';
+import { inert, isSealiftError, SealiftError } from '../errors.ts';
+import { checkFormat, type DocumentReader, parseDocument } from '../fs/document.ts';
+import { readFileLimited, writeFileDurably } from '../fs/durable.ts';
+import { canonicalJson } from '../json/canonical.ts';
+import { asArray, asInteger, asObject, asString, type JsonObject, parseJson } from '../json/strict.ts';
+import { readCertificate } from '../trust/certificates.ts';
+import {
+  type Collection,
+  type CollectionState,
+  keysOfRole,
+  metadataOf,
+  requireSigners,
+} from '../trust/collection.ts';
+import { FINGERPRINT, KEY_ID, type Purpose, parseTufKey, type TufKey, verifyNative } from '../trust/keys.ts';
+import { encodeMetadata, type MetadataType, parseRoot, parseTargets, signedForm } from '../trust/metadata.ts';
+import { verifyOpenpgp } from '../trust/openpgp.ts';
+import type { Signer } from '../trust/signer.ts';
+import {
+  type KeyFile,
+  openKeyFile,
+  type StagedRoles,
+  stagedRoles,
+  type TrustOptions,
+  withCollection,
+} from './common.ts';
+
+const FORMAT = 1;
+const MAX_REQUEST = 64 * 1024 * 1024;
+const FILE_NAME = /^([1-9][0-9]{0,15})\.([a-z0-9][a-z0-9._-]{0,127})\.json$/;
+const HINT = 'ask whoever sent it for another copy';
+
+/** Who must sign a file: a threshold of each group. */
+export interface Signatories {
+  readonly keyids: readonly string[];
+  readonly threshold: number;
+}
+
+export interface RequestFile {
+  /** Below metadata/. */
+  readonly name: string;
+  readonly role: string;
+  readonly signed: JsonObject;
+  readonly signatures: ReadonlyMap<string, string>;
+  readonly groups: readonly Signatories[];
+}
+
+export interface SigningRequest {
+  readonly collectionId: string;
+  readonly collectionName: string;
+  readonly created: Date;
+  readonly files: readonly RequestFile[];
+  /** The keys that the groups name. */
+  readonly keys: ReadonlyMap<string, TufKey>;
+  /** Certificates of OpenPGP keys among them, by fingerprint. */
+  readonly certificates: ReadonlyMap<string, Uint8Array>;
+}
+
+/** What is missing of a file, by group. */
+export interface MissingSignatures {
+  readonly role: string;
+  readonly have: number;
+  readonly want: number;
+  /** Key ids or fingerprints of those who have not signed. */
+  readonly by: readonly string[];
+}
+
+function encodeRequest(request: SigningRequest): Buffer {
+  return canonicalJson({
+    formatVersion: FORMAT,
+    requires: [],
+    collection: { id: request.collectionId, name: request.collectionName },
+    created: `${request.created.toISOString().slice(0, 19)}Z`,
+    files: request.files.map(({ name, signed, signatures, groups }) => ({
+      name,
+      content: encodeMetadata(signed, signatures).toString('base64'),
+      groups: groups.map(({ keyids, threshold }) => ({ keyids: [...keyids], threshold })),
+    })),
+    keys: Buffer.from(signedForm(Object.fromEntries(request.keys))).toString('base64'),
+    certificates: Object.fromEntries(
+      [...request.certificates].map(([fingerprint, bytes]) => [
+        fingerprint,
+        Buffer.from(bytes).toString('base64'),
+      ]),
+    ),
+  });
+}
+
+export async function writeRequest(file: string, request: SigningRequest): Promise<void> {
+  await writeFileDurably(path.resolve(file), encodeRequest(request));
+}
+
+/** @throws SealiftError `invalid-argument` where there is none, `metadata-malformed`, `format-unsupported` */
+export async function readRequest(file: string, context: Context): Promise<SigningRequest> {
+  const bytes = await readFileLimited(file, MAX_REQUEST);
+  if (!bytes) {
+    throw new SealiftError('invalid-argument', 'there is no request at that place', { subject: inert(file) });
+  }
+  try {
+    const document = parseDocument(bytes, { file, hint: HINT, maxBytes: MAX_REQUEST });
+    checkFormat(document, file, FORMAT, []);
+    return parseRequest(document, context);
+  } catch (error) {
+    if (!isSealiftError(error) || error.code !== 'state-damaged') throw error;
+    throw new SealiftError('metadata-malformed', error.message, {
+      subject: inert(file),
+      hint: HINT,
+      cause: error,
+    });
+  }
+}
+
+function parseRequest(document: DocumentReader, context: Context): SigningRequest {
+  const code = 'metadata-malformed';
+  const { limits } = context;
+  const json = (text: string, what: string): JsonObject => {
+    const bytes = Buffer.from(text, 'base64');
+    if (bytes.toString('base64') !== text) throw document.damaged(`${what} is not base64`);
+    // Line ends stand raw in the signed form of PEM keys; a file has them escaped.
+    const escaped = Buffer.from(bytes.toString('utf8').replaceAll('\n', '\\n'), 'utf8');
+    const options = { what, maxBytes: MAX_REQUEST, maxDepth: limits.jsonDepth };
+    return asObject(parseJson(escaped, options), what, code);
+  };
+  const keyObjects = json(document.string('keys'), 'keys');
+  const keys = new Map(
+    Object.keys(keyObjects).map((id) => [id, parseTufKey(id, keyObjects[id] ?? null, true)] as const),
+  );
+  const files = document.objects('files').map((entry): RequestFile => {
+    const name = entry.string('name', FILE_NAME);
+    const [, version, role = ''] = FILE_NAME.exec(name) ?? [];
+    const content = json(entry.string('content'), inert(name));
+    const signed = asObject(content['signed'], name, code);
+    const type = role === 'root' ? 'root' : 'targets';
+    if (signed['_type'] !== type || asInteger(signed['version'], name, code) !== Number(version))
+      throw document.damaged('a file has another type or version than its name says');
+    const signatures = new Map<string, string>();
+    for (const item of asArray(content['signatures'], name, code)) {
+      const signature = asObject(item, name, code);
+      signatures.set(
+        asString(signature['keyid'], 'keyid', code, KEY_ID),
+        asString(signature['sig'], 'sig', code),
+      );
+    }
+    const groups = entry
+      .objects('groups')
+      .map((group) => ({ keyids: group.strings('keyids', KEY_ID), threshold: group.integer('threshold') }));
+    return { name, role, signed, signatures, groups };
+  });
+  if (files.length === 0) throw document.damaged('there is nothing to sign');
+  const certificates = new Map<string, Uint8Array>();
+  const given = document.object('certificates');
+  for (const fingerprint of given.keys()) {
+    if (!FINGERPRINT.test(fingerprint)) throw document.damaged('a certificate has no fingerprint');
+    certificates.set(fingerprint, Buffer.from(given.string(fingerprint), 'base64'));
+  }
+  const collection = document.object('collection');
+  return {
+    collectionId: collection.string('id', KEY_ID),
+    collectionName: inert(collection.string('name')),
+    created: new Date(document.string('created')),
+    files,
+    keys,
+    certificates,
+  };
+}
+
+/** Adds signatures of `signers` wherever they are asked for and have not signed. */
+export async function addSignatures(
+  request: SigningRequest,
+  signers: readonly Signer[],
+  created: Date,
+): Promise<{ readonly request: SigningRequest; readonly added: readonly string[] }> {
+  const added: string[] = [];
+  const files: RequestFile[] = [];
+  for (const file of request.files) {
+    const signatures = new Map(file.signatures);
+    for (const signer of signers) {
+      const isAsked = file.groups.some(({ keyids }) => keyids.includes(signer.keyId));
+      if (!isAsked || signatures.has(signer.keyId)) continue;
+      const purpose: Purpose = `tuf-${file.signed['_type'] as MetadataType}`;
+      signatures.set(signer.keyId, await signer.sign(signedForm(file.signed), purpose, created));
+      added.push(file.role);
+    }
+    files.push({ ...file, signatures });
+  }
+  return { request: { ...request, files }, added };
+}
+
+/** Signatures that do not verify are as good as none. */
+async function validSignatures(
+  request: SigningRequest,
+  file: RequestFile,
+  context: Context,
+): Promise<Map<string, string>> {
+  const valid = new Map<string, string>();
+  const bytes = signedForm(file.signed);
+  for (const [keyId, sig] of file.signatures) {
+    const key = request.keys.get(keyId);
+    if (!key) continue;
+    try {
+      if (key.keytype === 'openpgp') {
+        const certificate = request.certificates.get(key.keyval.public);
+        if (!certificate) continue;
+        await verifyOpenpgp(await readCertificate(certificate, context.limits), bytes, sig, {
+          purpose: `tuf-${file.signed['_type'] as MetadataType}`,
+          now: context.now,
+          mode: 'final',
+        });
+        valid.set(keyId, sig);
+      } else if (verifyNative(key, bytes, sig)) valid.set(keyId, sig);
+    } catch (error) {
+      if (!isSealiftError(error)) throw error;
+    }
+  }
+  return valid;
+}
+
+export function missingOf(request: SigningRequest): readonly MissingSignatures[] {
+  return request.files.flatMap(({ role, signatures, groups }) =>
+    groups.flatMap(({ keyids, threshold }) => {
+      const have = keyids.filter((keyId) => signatures.has(keyId)).length;
+      if (have >= threshold) return [];
+      const by = keyids
+        .filter((keyId) => !signatures.has(keyId))
+        .map((keyId) => {
+          const key = request.keys.get(keyId);
+          return key?.keytype === 'openpgp' ? key.keyval.public : keyId;
+        });
+      return [{ role, have, want: threshold, by }];
+    }),
+  );
+}
+
+export function signatureNeeded(missing: readonly MissingSignatures[], file: string): SealiftError {
+  const [first] = missing;
+  return new SealiftError(
+    'signature-needed',
+    missing
+      .map(
+        ({ role, have, want, by }) =>
+          `${inert(role)} has ${have} of ${want} signatures, missing ${by.join(' or ')}`,
+      )
+      .join('; '),
+    {
+      subject: first && inert(first.role),
+      got: first?.have,
+      want: first?.want,
+      hint: `each holder runs: sealift trust sign ${inert(file)}; then, here: sealift trust publish ${inert(file)}`,
+    },
+  );
+}
+
+// What is being signed, in words
+
+export interface RequestSummary {
+  readonly request: string;
+  readonly collectionId: string;
+  readonly collectionName: string;
+  readonly created: string;
+  /** True where it could be compared with a copy of the collection; else everything is told. */
+  readonly compared: boolean;
+  readonly files: readonly {
+    readonly role: string;
+    readonly version: number;
+    readonly expires: string;
+    readonly statements: readonly string[];
+  }[];
+  readonly added: readonly string[];
+  readonly missing: readonly MissingSignatures[];
+}
+
+export function describeRequest(
+  file: string,
+  request: SigningRequest,
+  added: readonly string[],
+  state: CollectionState | undefined,
+): RequestSummary {
+  const known = state?.id === request.collectionId ? state : undefined;
+  return {
+    request: file,
+    collectionId: request.collectionId,
+    collectionName: request.collectionName,
+    created: request.created.toISOString(),
+    compared: known !== undefined,
+    files: request.files.map(({ role, signed }) => ({
+      role,
+      version: Number(signed['version']),
+      expires: inert(String(signed['expires'])),
+      statements: statementsOf(role, signed, known && (metadataOf(known, role)?.signed as JsonObject)),
+    })),
+    added,
+    missing: missingOf(request),
+  };
+}
+
+/** Differences, or all there is where there is nothing to compare with. */
+function statementsOf(role: string, signed: JsonObject, before: JsonObject | undefined): string[] {
+  const text = (value: unknown): string =>
+    inert(value === undefined ? '' : signedForm(value).toString('utf8'), 2000);
+  const entries = (object: unknown): Map<string, unknown> =>
+    new Map(Object.entries((object ?? {}) as Record<string, unknown>));
+  const said: string[] = [];
+  const compare = (what: string, now: ReadonlyMap<string, unknown>, then: ReadonlyMap<string, unknown>) => {
+    for (const [name, value] of now) {
+      const old = then.get(name);
+      if (old === undefined) said.push(`${what} ${inert(name)}: ${text(value)}`);
+      else if (text(old) !== text(value))
+        said.push(`${what} ${inert(name)} changes from ${text(old)} to ${text(value)}`);
+    }
+    for (const name of then.keys()) if (!now.has(name)) said.push(`${what} ${inert(name)} goes`);
+  };
+  const byName = (list: unknown): Map<string, unknown> =>
+    new Map(((list ?? []) as { name: string }[]).map((entry) => [String(entry.name), entry]));
+  if (role === 'root') {
+    compare('role', entries(signed['roles']), entries(before?.['roles']));
+    compare('key', entries(signed['keys']), entries(before?.['keys']));
+  } else {
+    compare('image', entries(signed['targets']), entries(before?.['targets']));
+    compare('withdrawn', byName(signed['x-withdrawn']), byName(before?.['x-withdrawn']));
+    const now = signed['delegations'] as JsonObject | undefined;
+    const then = before?.['delegations'] as JsonObject | undefined;
+    compare('delegation', byName(now?.['roles']), byName(then?.['roles']));
+    compare('key', entries(now?.['keys']), entries(then?.['keys']));
+  }
+  return said;
+}
+
+// Signing and publishing
+
+export interface SignRequestOptions {
+  readonly request: string;
+  /** Secret keys that sign. */
+  readonly keys: readonly KeyFile[];
+  /** A copy of the collection to compare with; what is in its keys/ signs too. */
+  readonly collection?: Collection | undefined;
+  readonly passphrase: TrustOptions['passphrase'];
+  /** Asked before anything is signed; false stops with `cancelled`. */
+  readonly confirm?: ((summary: RequestSummary) => Promise<boolean>) | undefined;
+}
+
+/**
+ * Adds signatures to a request, in place.
+ * @throws SealiftError `signature-needed` where no key that is here is asked for; `cancelled`
+ */
+export async function signRequest(options: SignRequestOptions, context: Context): Promise<RequestSummary> {
+  const request = await readRequest(options.request, context);
+  const state = options.collection?.state;
+  const before = describeRequest(options.request, request, [], state);
+  if (options.confirm && !(await options.confirm(before)))
+    throw new SealiftError('cancelled', 'signing was declined');
+  const signers = await Promise.all(options.keys.map((key) => openKeyFile(key, context)));
+  if (signers.length === 0 && options.collection && state?.id === request.collectionId)
+    signers.push(
+      ...(await options.collection.keyring(
+        request.files.map(({ role }) => role),
+        options.passphrase,
+      )),
+    );
+  const created = new Date(Math.floor(context.now.getTime() / 1000) * 1000);
+  const { request: signed, added } = await addSignatures(request, signers, created);
+  if (added.length === 0) {
+    throw new SealiftError('signature-needed', 'no key that is here is asked for, or it has signed already', {
+      subject: inert(options.request),
+      hint: `missing: ${
+        missingOf(request)
+          .flatMap(({ by }) => by)
+          .join(', ') || 'nothing'
+      }; name a key with --key FILE`,
+    });
+  }
+  const certificates = new Map(signed.certificates);
+  for (const { fingerprint, certificate } of signers)
+    if (fingerprint !== undefined && certificate && !certificates.has(fingerprint))
+      certificates.set(fingerprint, certificate);
+  await writeRequest(options.request, { ...signed, certificates });
+  return describeRequest(options.request, signed, added, state);
+}
+
+/**
+ * Merges signed requests of one content, and stages it where every threshold is met.
+ * @throws SealiftError `signature-needed`, `mix-and-match` where they are of different content or of another
+ * collection, `rollback` where the collection has moved on since
+ */
+export async function publishRequest(
+  options: TrustOptions & { readonly requests: readonly string[] },
+  context: Context,
+): Promise<StagedRoles> {
+  return await withCollection(options, context, async (collection, created) => {
+    const [first = '', ...others] = options.requests;
+    const request = await readRequest(first, context);
+    const merged = new Map(request.files.map((file) => [file.name, new Map(file.signatures)]));
+    const certificates = new Map(request.certificates);
+    for (const other of others) {
+      const more = await readRequest(other, context);
+      for (const file of more.files) {
+        const mine = request.files.find(({ name }) => name === file.name);
+        if (!mine || !signedForm(mine.signed).equals(signedForm(file.signed)))
+          throw mismatch('the requests are not of the same content', other);
+        for (const [keyId, sig] of file.signatures) {
+          const all = merged.get(file.name);
+          if (!all?.has(keyId)) all?.set(keyId, sig);
+        }
+      }
+      for (const [fingerprint, bytes] of more.certificates)
+        if (!certificates.has(fingerprint)) certificates.set(fingerprint, bytes);
+    }
+    if (request.collectionId !== collection.id)
+      throw mismatch('the request is of another collection', request.collectionId);
+    const whole: SigningRequest = {
+      ...request,
+      certificates,
+      files: request.files.map((file) => ({ ...file, signatures: merged.get(file.name) ?? new Map() })),
+    };
+    return await stageRequest(collection, whole, created, context, first);
+  });
+}
+
+const mismatch = (message: string, subject: string) =>
+  new SealiftError('mix-and-match', message, { subject: inert(subject) });
+
+/** The rules that count are the collection's, not those the request names. */
+function groupsFor(state: CollectionState, request: SigningRequest, file: RequestFile): Signatories[] {
+  if (file.role === 'root') {
+    const next = (file.signed['roles'] as JsonObject | undefined)?.['root'] as Signatories | undefined;
+    return [state.root.roles.root, ...(next ? [next] : [])];
+  }
+  const root = request.files.find(({ role }) => role === 'root')?.signed['roles'] as JsonObject | undefined;
+  if (file.role === 'targets' && root) return [root['targets'] as unknown as Signatories];
+  for (const { signed } of request.files) {
+    const roles = (signed['delegations'] as JsonObject | undefined)?.['roles'] as
+      | (Signatories & { name: string })[]
+      | undefined;
+    const found = roles?.find(({ name }) => name === file.role);
+    if (found) return [found];
+  }
+  const found = keysOfRole(state, file.role);
+  if (!found) throw mismatch('the collection has no such role', file.role);
+  return [found];
+}
+
+export async function stageRequest(
+  collection: Collection,
+  given: SigningRequest,
+  created: Date,
+  context: Context,
+  name: string,
+): Promise<StagedRoles> {
+  const { state } = collection;
+  // Whoever wrote the request may bring certificates of new keys, and no others: what is known here stays.
+  const fresh = new Map<string, Uint8Array>();
+  for (const [fingerprint, bytes] of given.certificates) {
+    if (state.certificates.has(fingerprint)) continue;
+    const certificate = await readCertificate(bytes, context.limits);
+    if (certificate.fingerprint !== fingerprint)
+      throw mismatch('a certificate of the request has another fingerprint', fingerprint);
+    fresh.set(fingerprint, bytes);
+  }
+  const request = { ...given, certificates: new Map([...fresh, ...state.certificates]) };
+  const checked: SigningRequest = {
+    ...request,
+    files: await Promise.all(
+      request.files.map(async (file) => ({
+        ...file,
+        signatures: await validSignatures(request, file, context),
+        groups: groupsFor(state, request, file),
+      })),
+    ),
+  };
+  const missing = missingOf(checked);
+  if (missing.length > 0) throw signatureNeeded(missing, name);
+  const version = await collection.reserveVersion();
+  const roots: Uint8Array[] = [];
+  const roles = new Map<string, Uint8Array>();
+  for (const { role, signed, signatures } of checked.files) {
+    const bytes = encodeMetadata(signed, signatures);
+    const options = { role, limits: context.limits, strict: true };
+    const parsed = role === 'root' ? parseRoot(bytes, options) : parseTargets(bytes, options);
+    const current = metadataOf(state, role)?.version ?? 0;
+    if (parsed.version <= current) {
+      throw new SealiftError('rollback', `${inert(role)} has moved on since the request was written`, {
+        subject: inert(role),
+        got: parsed.version,
+        want: current + 1,
+        hint: 'write the request anew',
+      });
+    }
+    if (role === 'root') roots.push(bytes);
+    else roles.set(role, bytes);
+  }
+  const staged = await collection.stageRoles({
+    version,
+    created,
+    roots,
+    roles,
+    certificates: fresh,
+  });
+  return stagedRoles(
+    staged,
+    checked.files.map(({ role }) => role),
+  );
+}
+
+/** What an operation has signed so far, with whatever keys were here. */
+export interface SignedSoFar {
+  readonly version: number;
+  readonly created: Date;
+  readonly files: readonly { readonly role: string; readonly bytes: Uint8Array }[];
+  /** Keys that the collection does not have yet, and their certificates. */
+  readonly keys?: ReadonlyMap<string, TufKey> | undefined;
+  readonly certificates?: ReadonlyMap<string, Uint8Array> | undefined;
+}
+
+/** An operation's result: staged, or waiting in a request file for other people's signatures. */
+export interface Pending extends StagedRoles {
+  /** Where the request was written; absent where everything is signed and staged. */
+  readonly request?: string | undefined;
+  readonly missing: readonly MissingSignatures[];
+}
+
+/**
+ * Stages what was signed, or writes the request where `file` is given. With a file it is always written, because
+ * who signs on a copy of the collection must hand over something.
+ * @throws SealiftError `signature-needed` where signatures are missing and there is no file to ask for them
+ */
+export async function finishChange(
+  collection: Collection,
+  change: SignedSoFar,
+  file: string | undefined,
+  context: Context,
+): Promise<Pending> {
+  const { state } = collection;
+  const limits = { what: 'metadata', maxBytes: MAX_REQUEST, maxDepth: context.limits.jsonDepth };
+  const bare = change.files.map(({ role, bytes }): RequestFile => {
+    const parsed = asObject(parseJson(bytes, limits), role, 'metadata-malformed');
+    const signed = parsed['signed'] as JsonObject;
+    const signatures = new Map(
+      (parsed['signatures'] as { keyid: string; sig: string }[]).map(({ keyid, sig }) => [keyid, sig]),
+    );
+    return { name: `${String(signed['version'])}.${role}.json`, role, signed, signatures, groups: [] };
+  });
+  const draft: SigningRequest = {
+    collectionId: collection.id,
+    collectionName: collection.name,
+    created: change.created,
+    files: bare,
+    keys: new Map(),
+    certificates: new Map([...state.certificates, ...(change.certificates ?? [])]),
+  };
+  const files = bare.map((entry) => ({ ...entry, groups: groupsFor(state, draft, entry) }));
+  const request: SigningRequest = { ...draft, files, keys: keysFor(state, files, change.keys) };
+  const missing = missingOf(request);
+  if (file === undefined) {
+    const staged = await stageRequest(collection, request, change.created, context, 'REQUEST');
+    return { ...staged, missing: [] };
+  }
+  await writeRequest(file, request);
+  return {
+    ...stagedRoles(collection, []),
+    roles: files.map(({ role, signed }) => ({
+      role,
+      version: Number(signed['version']),
+      expires: String(signed['expires']),
+    })),
+    request: file,
+    missing,
+  };
+}
+
+/** The keys that the groups name, from the collection, from the files themselves or from `more`. */
+function keysFor(
+  state: CollectionState,
+  files: readonly RequestFile[],
+  more: ReadonlyMap<string, TufKey> = new Map(),
+): ReadonlyMap<string, TufKey> {
+  const sets: ReadonlyMap<string, TufKey>[] = [state.root.keys, more];
+  for (const { delegations } of [state.targets, ...state.delegated.values()])
+    if (delegations) sets.push(delegations.keys);
+  const keys = new Map<string, TufKey>();
+  for (const { groups } of files)
+    for (const { keyids } of groups)
+      for (const keyId of keyids) {
+        const key = sets.map((set) => set.get(keyId)).find((found) => found !== undefined);
+        if (key) keys.set(keyId, key);
+      }
+  return keys;
+}
+
+/** Those of `signers` who sign for a role; too few of them are enough where a request is written. */
+export function signersHere(
+  state: CollectionState,
+  role: string,
+  signers: readonly Signer[],
+  isRequest: boolean,
+): readonly Signer[] {
+  if (!isRequest) return requireSigners(state, role, signers);
+  const keyids = keysOfRole(state, role)?.keyids ?? [];
+  return signers.filter(({ keyId }) => keyids.includes(keyId));
+}

@@ -34,7 +34,9 @@ while time.time() < end:
 else:
     os.kill(pid, signal.SIGKILL)
 _, status = os.waitpid(pid, 0)
-json.dump({"screen": seen.decode("utf8", "replace"), "code": os.waitstatus_to_exitcode(status), "left": len(steps)}, sys.stdout)
+flags = termios.tcgetattr(fd)[3]
+cooked = bool(flags & termios.ICANON) and bool(flags & termios.ECHO)
+json.dump({"screen": seen.decode("utf8", "replace"), "code": os.waitstatus_to_exitcode(status), "left": len(steps), "cooked": cooked}, sys.stdout)
 `;
 
 export interface TerminalRun {
@@ -44,15 +46,18 @@ export interface TerminalRun {
   readonly code: number;
   /** Steps whose text never came. */
   readonly left: number;
+  /** The terminal takes lines and shows what is typed, as before. */
+  readonly cooked: boolean;
 }
 
 export function runInTerminal(
   argv: readonly string[],
   env: Record<string, string>,
   steps: readonly (readonly [waitFor: string, type: string])[],
+  cwd?: string,
 ): Promise<TerminalRun> {
   return new Promise((resolve, reject) => {
-    const child = spawn('python3', ['-c', DRIVER], { stdio: ['pipe', 'pipe', 'inherit'] });
+    const child = spawn('python3', ['-c', DRIVER], { stdio: ['pipe', 'pipe', 'inherit'], cwd });
     let out = '';
     child.stdout.on('data', (part: Buffer) => {
       out += part.toString();

@@ -302,7 +302,8 @@ export function verdictsPage(
       const wide = columns >= 100;
       const width = columns - 2 - 4 - 12 - 9 - 9 - (wide ? 24 : 0);
       const head = [
-        `${style.pass} ${style.good('every check passed')}  ${inert(collection.name, 40)}, version ${collection.version}, expires ${formatDistance(collection.expires, view.now)}`,
+        `${style.pass} ${style.good('every check passed')}; layers are checked on their way in`,
+        `${inert(collection.name, 40)}, version ${collection.version}, expires ${formatDistance(collection.expires, view.now)}`,
         clip(
           `${chosen.length} of ${plural(result.images.length, 'image')} chosen, ${formatSize(chosen.reduce((sum, { size }) => sum + size, 0))}, into ${inert(paths.store.path, 300)}`,
           columns,

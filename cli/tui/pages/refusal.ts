@@ -25,6 +25,13 @@ const WORDS: Readonly<Record<string, string>> = {
   unexpected: 'an error nobody expected',
 };
 
+/** Only what was judged is refused; the rest did not work. */
+const TITLES: Readonly<Record<string, string>> = {
+  cancelled: 'Stopped',
+  trust: 'Refused',
+  malformed: 'Refused',
+};
+
 /** A refusal as a page that explains: what, why, what was found, what to do. */
 export function refusalPage(app: App, error: SealiftError, options: RefusalOptions): Page {
   const { style } = app.options;
@@ -33,7 +40,7 @@ export function refusalPage(app: App, error: SealiftError, options: RefusalOptio
     if (app.stopping) app.resumeHint = hint;
   } else app.leaveBehind(errorText(error, style));
   return textPage({
-    title: category === 'cancelled' ? 'Stopped' : 'Refused',
+    title: TITLES[category] ?? 'Failed',
     keys: options.again === undefined ? [] : [{ action: 'refresh', label: 'try again' }],
     act: (action) => {
       if (action !== 'refresh' || options.again === undefined) return false;

@@ -60,6 +60,7 @@ export function mainHelp(commands: readonly Command[], columns: number): string 
     '  sealift trust pin /media/stick/images.tar --fingerprint SHA256',
     '  sealift import /media/stick/images.tar',
     '  sealift serve',
+    'On a terminal, sealift alone opens pages for both.',
     '',
     'Commands:',
     ...described(

@@ -28,7 +28,7 @@ export interface Page {
   readonly keys: readonly KeyHint[];
   /** Set while something is typed: letters go there and are no actions. */
   readonly field?: Field | undefined;
-  /** Something runs that must be stopped before the page can be left; the screen is drawn ten times a second. */
+  /** Something runs that must be stopped before the page can be left; the screen is drawn some times a second. */
   readonly busy?: boolean;
   lines(view: View): readonly string[];
   /** True where it was handled; else what is usual is done (back, quit, help). */

@@ -6,7 +6,7 @@ import { frame } from './frame.ts';
 import { decodeKeys } from './keys.ts';
 
 /** Pictures a second while something runs. */
-const FRAMES = 10;
+const FRAMES = 5;
 
 function Screen({ app }: { readonly app: App }): ReactElement {
   const [, setFrame] = useState(0);

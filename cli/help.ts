@@ -143,8 +143,14 @@ export function helpFor(
   const words = before.filter((arg) => !arg.startsWith('-')).slice(!asked || before[0] === 'help' ? 1 : 0);
   const command = commands.find((candidate) => candidate.words.every((word, index) => words[index] === word));
   if (command !== undefined) return commandHelp(command, columns);
-  const group = commands.filter((candidate) => candidate.words.length > 1 && candidate.words[0] === words[0]);
-  if (group.length > 0) return groupHelp(words[0] ?? '', group, columns);
+  for (let depth = Math.min(words.length, 2); depth > 0; depth -= 1) {
+    const before = words.slice(0, depth);
+    const group = commands.filter(
+      (candidate) =>
+        candidate.words.length > depth && before.every((word, index) => candidate.words[index] === word),
+    );
+    if (group.length > 0) return groupHelp(before.join(' '), group, columns);
+  }
   return words.length === 0 ? mainHelp(commands, columns) : undefined;
 }
 

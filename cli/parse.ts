@@ -124,7 +124,7 @@ function buildParser(argv: readonly string[], commands: readonly Command[]): Bui
           word,
           groupSummary(word),
           (inner) => {
-            state.group = word;
+            state.group = members[0]?.words.slice(0, depth + 1).join(' ') ?? word;
             return register(inner, members, depth + 1);
           },
           () => {},
@@ -185,7 +185,7 @@ export async function parseArguments(argv: readonly string[], commands: readonly
 }
 
 function groupSummary(word: string): string {
-  return word === 'trust' ? 'pin collections, see what is trusted' : word;
+  return word === 'trust' ? 'pin collections, see what is trusted, sign, rotate, withdraw' : word;
 }
 
 function unknownCommand(
@@ -193,11 +193,11 @@ function unknownCommand(
   group: string | undefined,
   commands: readonly Command[],
 ): SealiftError {
-  const inGroup = commands.filter((command) => command.words.length > 1 && command.words[0] === group);
-  const names =
-    group === undefined
-      ? [...new Set(commands.map((command) => command.words[0] ?? ''))]
-      : inGroup.map((command) => command.words[1] ?? '');
+  const before = group === undefined ? [] : group.split(' ');
+  const inGroup = commands.filter(
+    ({ words }) => words.length > before.length && before.every((part, index) => words[index] === part),
+  );
+  const names = [...new Set(inGroup.map((command) => command.words[before.length] ?? ''))];
   const prefix = group === undefined ? 'sealift' : `sealift ${group}`;
   const guess = word === undefined ? undefined : nearest(word, names);
   return usageError(

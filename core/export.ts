@@ -139,6 +139,26 @@ export async function previewExport(
   }
 }
 
+/**
+ * What a collection would say of `options.images`: length and hashes of their manifests, by full name.
+ * @throws SealiftError of the sources; `invalid-argument` where nothing was asked for
+ */
+export async function resolveTargets(
+  options: Pick<ExportOptions, 'images' | 'concurrency' | 'source'>,
+  context: Context,
+): Promise<ReturnType<typeof targetsOf>> {
+  refuseEmpty(options);
+  const sources = new SourceSet(options, context);
+  try {
+    context.emit({ type: 'phase', phase: 'resolve', title: 'resolving images' });
+    const bare = { ...options, platforms: [], includeEvidence: false };
+    const requests = await requestsOf(await sources.named(), sources, bare, context);
+    return targetsOf(await collectContent(requests, bare, context));
+  } finally {
+    await sources.close();
+  }
+}
+
 function requestsOf(
   images: readonly NamedLocation[],
   sources: SourceSet,

@@ -15,7 +15,20 @@ import { signCommand } from './sign.ts';
 import { syncCommand } from './sync.ts';
 import { trustPinCommand, trustRootCommand, trustStatusCommand } from './trust.ts';
 import { trustKeyRotateCommand, trustRemoveCommand, trustRenewCommand } from './trust-change.ts';
+import {
+  trustDelegationAddCommand,
+  trustDelegationListCommand,
+  trustDelegationRemoveCommand,
+  trustKeyAddCommand,
+  trustKeyExportCommand,
+  trustKeyGenerateCommand,
+  trustKeyImportCommand,
+  trustKeyListCommand,
+  trustKeyPasswdCommand,
+  trustKeyRemoveCommand,
+} from './trust-keys.ts';
 import { trustAuditCommand, trustClockCommand, trustListCommand } from './trust-look.ts';
+import { trustAddCommand, trustPublishCommand, trustSignCommand } from './trust-sign.ts';
 import { verifyCommand } from './verify.ts';
 import { versionCommand } from './version.ts';
 
@@ -37,9 +50,22 @@ export const COMMANDS: readonly Command[] = [
   trustStatusCommand,
   trustRootCommand,
   trustListCommand,
+  trustAddCommand,
   trustRemoveCommand,
   trustRenewCommand,
+  trustSignCommand,
+  trustPublishCommand,
+  trustKeyListCommand,
   trustKeyRotateCommand,
+  trustKeyAddCommand,
+  trustKeyRemoveCommand,
+  trustKeyGenerateCommand,
+  trustKeyImportCommand,
+  trustKeyExportCommand,
+  trustKeyPasswdCommand,
+  trustDelegationAddCommand,
+  trustDelegationListCommand,
+  trustDelegationRemoveCommand,
   trustAuditCommand,
   trustClockCommand,
   signCommand,

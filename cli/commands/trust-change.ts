@@ -4,8 +4,9 @@ import type { KeyFile } from '../../core/trust-ops/index.ts';
 import type { OptionGroup } from '../args.ts';
 import type { Command, Runtime } from '../command.ts';
 import { passphraseOptions, readPassphraseFile } from '../options/passphrase.ts';
+import { requestFrom, requestOptions } from '../options/request.ts';
 import { parseDuration } from '../options/values.ts';
-import { renewText, rotateText, withdrawText } from '../output/trust-report.ts';
+import { pendingText, rotateText, withdrawText } from '../output/trust-report.ts';
 import { passphraseMissing } from './init.ts';
 
 const recoveryOptions = {
@@ -66,6 +67,7 @@ export const trustRenewCommand: Command = {
       value: 'TIME',
       describe: 'for how long, such as 1y or 180d (default: as when it was made)',
     },
+    ...requestOptions,
     ...recoveryOptions,
     ...passphraseOptions,
   },
@@ -80,10 +82,11 @@ export const trustRenewCommand: Command = {
         roles: args.list('role'),
         lifetime: expires === undefined ? undefined : parseDuration(expires, '--expires'),
         recoveryKey: recoveryFrom(runtime),
+        request: requestFrom(runtime),
       },
       await runtime.context(),
     );
-    return { result, text: (view) => renewText(result, view) };
+    return { result, text: (view) => pendingText(result, view) };
   },
 };
 
@@ -97,6 +100,7 @@ export const trustRemoveCommand: Command = {
   ],
   options: {
     reason: { kind: 'text', value: 'TEXT', describe: 'why; shown to everybody who had the image' },
+    ...requestOptions,
     ...passphraseOptions,
   },
   examples: [
@@ -114,7 +118,7 @@ export const trustRemoveCommand: Command = {
     }
     const operations = await workflows.trustOperations();
     const result = await operations.withdrawNames(
-      { ...signing(runtime), names: args.positionals('NAME'), reason },
+      { ...signing(runtime), names: args.positionals('NAME'), reason, request: requestFrom(runtime) },
       await runtime.context(),
     );
     return { result, text: (view) => withdrawText(result, view) };

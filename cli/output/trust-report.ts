@@ -3,6 +3,12 @@ import { inert } from '../../core/errors.ts';
 import type {
   AuditReport,
   ClockReport,
+  DelegationListing,
+  HeldKey,
+  KeyListing,
+  MissingSignatures,
+  Pending,
+  RequestSummary,
   RotateResult,
   StagedRoles,
   TrustListing,
@@ -17,7 +23,7 @@ const join = (...parts: readonly (string | readonly string[] | undefined)[]): st
     .map((line) => line.trimEnd())
     .join('\n');
 
-function roleRows(staged: StagedRoles, { now }: TextView): readonly string[] {
+function roleRows(staged: Pick<StagedRoles, 'roles'>, { now }: TextView): readonly string[] {
   return table(
     staged.roles.map(({ role, version, expires }) => [
       inert(role),
@@ -37,12 +43,117 @@ function nextLines(view: TextView): readonly string[] {
   ];
 }
 
-export function renewText(result: StagedRoles, view: TextView): string {
+/** Everything is signed, and waits for the next bundle. */
+export function stagedText(result: StagedRoles, view: TextView): string {
   const { style } = view;
   return join(
     `${style.pass} ${style.good('signed')}  ${style.bold(inert(result.name))}`,
     roleRows(result, view),
     nextLines(view),
+  );
+}
+
+function missingLines(missing: readonly MissingSignatures[], { style }: TextView): readonly string[] {
+  return missing.map(
+    ({ role, have, want, by }) =>
+      `${style.attention} ${inert(role)} has ${have} of ${want} signatures; missing: ${by.join(', ')}`,
+  );
+}
+
+/** Staged, or written to a request. */
+export function pendingText(result: Pending, view: TextView): string {
+  if (result.request === undefined) return stagedText(result, view);
+  const { style } = view;
+  const file = inert(result.request, 4096);
+  return join(
+    `${style.pass} ${style.good('written')}  ${style.bold(file)}`,
+    roleRows(result, view),
+    missingLines(result.missing, view),
+    '',
+    style.bold('Next'),
+    ...(result.missing.length === 0
+      ? []
+      : ['  each holder, on their own machine:', `    sealift trust sign ${file} --key FILE`]),
+    '  where the bundles are made:',
+    `    sealift trust publish ${file}`,
+  );
+}
+
+export function addText(
+  result: Pending & { readonly names: readonly { readonly name: string; readonly digest: string }[] },
+  view: TextView,
+): string {
+  return join(
+    result.names.flatMap(({ name, digest }) => [
+      view.style.bold(inert(name)),
+      `    ${view.style.dim(digest)}`,
+    ]),
+    pendingText(result, view),
+  );
+}
+
+/** A request in words. */
+export function requestText(summary: RequestSummary, view: TextView): string {
+  const { style } = view;
+  return join(
+    `${style.bold(inert(summary.collectionName))}  ${summary.collectionId}`,
+    summary.compared
+      ? '  differences from the copy of the collection that is here:'
+      : '  there is no copy of the collection to compare with; this is all it says:',
+    summary.files.flatMap(({ role, version, expires, statements }) => [
+      style.bold(`${inert(role)}, version ${version}, until ${expires}`),
+      ...(statements.length === 0 ? ['  nothing but a later expiry'] : statements.map((line) => `  ${line}`)),
+    ]),
+    summary.added.length === 0
+      ? undefined
+      : `${style.pass} ${style.good('signed')}  ${summary.added.map((role) => inert(role)).join(', ')}`,
+    missingLines(summary.missing, view),
+    summary.added.length > 0 && summary.missing.length === 0
+      ? `  all signatures are there; where the bundles are made: sealift trust publish ${inert(summary.request, 4096)}`
+      : undefined,
+  );
+}
+
+export function keysText(listing: KeyListing, { style, now }: TextView): string {
+  return join(
+    listing.keys.flatMap(({ keyId, type, fingerprint, userId, expires, roles, file }) => [
+      `${style.bold(fingerprint ?? keyId)}  ${inert(type)}${userId === undefined ? '' : `  ${inert(userId)}`}`,
+      `    signs ${roles.map((role) => inert(role)).join(', ')}`,
+      `    ${file === undefined ? 'secret half elsewhere' : `secret half ${inert(file, 4096)}`}`,
+      ...(expires === undefined
+        ? []
+        : [`    expires ${formatTime(expires)} (${formatDistance(expires, now)})`]),
+    ]),
+    listing.unused.map((file) => `${style.skip} signs nothing: ${inert(file, 4096)}`),
+  );
+}
+
+export function heldKeyText(done: string, key: HeldKey, { style }: TextView): string {
+  return join(
+    `${style.pass} ${style.good(done)}  ${inert(key.type)} ${key.fingerprint ?? key.keyId}`,
+    `  ${inert(key.file, 4096)}`,
+  );
+}
+
+export function delegationsText(listing: DelegationListing, { style }: TextView): string {
+  const [head, ...body] = table([
+    ['ROLE', 'PREFIX', 'SIGNED BY', 'NAMES', 'DELEGATED BY'],
+    ...listing.delegations.map(({ role, prefix, threshold, keys, images, delegator }) => [
+      inert(role),
+      prefix === '' ? 'all others' : inert(prefix),
+      `${threshold} of ${keys.length}`,
+      String(images),
+      inert(delegator),
+    ]),
+  ]);
+  const open = listing.delegations.filter(({ role, carrierCanSign }) => role !== 'images' && carrierCanSign);
+  return join(
+    style.bold(head ?? ''),
+    body,
+    open.map(
+      ({ role }) =>
+        `${style.attention} the key that signs exports also holds ${inert(role)}, the role above it or the root: whoever has it can sign these names, or take them over`,
+    ),
   );
 }
 
@@ -54,8 +165,9 @@ export function withdrawText(result: WithdrawResult, view: TextView): string {
       `    ${style.dim(digest)}`,
       `    by role ${inert(role)}: ${inert(reason, 1000)}`,
     ]),
-    nextLines(view),
-    '  it comes back only when the name is exported again.',
+    result.request === undefined
+      ? [...nextLines(view), '  it comes back only when the name is exported again.']
+      : pendingText(result, view),
   );
 }
 

@@ -1,5 +1,7 @@
 /** The operations behind `sealift trust`, loaded together. */
 
+export { resolveTargets } from '../export.ts';
+export { openCollection } from '../trust/collection.ts';
 export { type AddOptions, addNames } from './add.ts';
 export type { KeyFile, StagedRoles, TrustOptions } from './common.ts';
 export {

@@ -15,12 +15,23 @@ import {
   type CollectionState,
   keysOfRole,
   metadataOf,
+  openCollection,
   requireSigners,
 } from '../trust/collection.ts';
-import { FINGERPRINT, KEY_ID, type Purpose, parseTufKey, type TufKey, verifyNative } from '../trust/keys.ts';
+import {
+  FINGERPRINT,
+  KEY_ID,
+  materialOf,
+  nativePublicKey,
+  type Purpose,
+  parseTufKey,
+  type TufKey,
+  verifyNative,
+} from '../trust/keys.ts';
 import { encodeMetadata, type MetadataType, parseRoot, parseTargets, signedForm } from '../trust/metadata.ts';
 import { verifyOpenpgp } from '../trust/openpgp.ts';
 import type { Signer } from '../trust/signer.ts';
+import { distinct } from '../trust/trusted-set.ts';
 import {
   type KeyFile,
   openKeyFile,
@@ -336,8 +347,8 @@ export interface SignRequestOptions {
   readonly request: string;
   /** Secret keys that sign. */
   readonly keys: readonly KeyFile[];
-  /** A copy of the collection to compare with; what is in its keys/ signs too. */
-  readonly collection?: Collection | undefined;
+  /** Directory of a copy of the collection to compare with, where there is one; what is in its keys/ signs too. */
+  readonly collection?: string | undefined;
   readonly passphrase: TrustOptions['passphrase'];
   /** Asked before anything is signed; false stops with `cancelled`. */
   readonly confirm?: ((summary: RequestSummary) => Promise<boolean>) | undefined;
@@ -349,14 +360,15 @@ export interface SignRequestOptions {
  */
 export async function signRequest(options: SignRequestOptions, context: Context): Promise<RequestSummary> {
   const request = await readRequest(options.request, context);
-  const state = options.collection?.state;
+  const collection = await openCopy(options.collection, context);
+  const state = collection?.state;
   const before = describeRequest(options.request, request, [], state);
   if (options.confirm && !(await options.confirm(before)))
     throw new SealiftError('cancelled', 'signing was declined');
   const signers = await Promise.all(options.keys.map((key) => openKeyFile(key, context)));
-  if (signers.length === 0 && options.collection && state?.id === request.collectionId)
+  if (signers.length === 0 && collection?.id === request.collectionId)
     signers.push(
-      ...(await options.collection.keyring(
+      ...(await collection.keyring(
         request.files.map(({ role }) => role),
         options.passphrase,
       )),
@@ -379,6 +391,16 @@ export async function signRequest(options: SignRequestOptions, context: Context)
       certificates.set(fingerprint, certificate);
   await writeRequest(options.request, { ...signed, certificates });
   return describeRequest(options.request, signed, added, state);
+}
+
+async function openCopy(directory: string | undefined, context: Context): Promise<Collection | undefined> {
+  if (directory === undefined) return undefined;
+  try {
+    return await openCollection(directory, context.limits);
+  } catch (error) {
+    if (isSealiftError(error) && error.code === 'collection-not-found') return undefined;
+    throw error;
+  }
 }
 
 /**
@@ -443,6 +465,36 @@ function groupsFor(state: CollectionState, request: SigningRequest, file: Reques
   return [found];
 }
 
+/**
+ * Two keys of one person are one signature to every gate: that must be known before it is staged.
+ * @throws SealiftError `signature-threshold`
+ */
+async function requirePersons(request: SigningRequest, file: RequestFile, context: Context): Promise<void> {
+  for (const { keyids, threshold } of file.groups) {
+    const signers: { tokens: string[]; until: number }[] = [];
+    for (const keyId of keyids) {
+      const key = file.signatures.has(keyId) ? request.keys.get(keyId) : undefined;
+      if (!key) continue;
+      if (key.keytype !== 'openpgp') {
+        signers.push({ tokens: [`material ${materialOf(nativePublicKey(key))}`], until: Infinity });
+        continue;
+      }
+      const bytes = request.certificates.get(key.keyval.public) ?? new Uint8Array();
+      const { fingerprint, keys } = await readCertificate(bytes, context.limits);
+      const materials = keys.filter(({ canSign }) => canSign).map(({ material }) => `material ${material}`);
+      signers.push({ tokens: [`primary ${fingerprint}`, ...materials], until: Infinity });
+    }
+    const persons = distinct(signers).length;
+    if (persons < threshold) {
+      throw new SealiftError(
+        'signature-threshold',
+        `${inert(file.role)} has signatures of too few people: got ${persons}, want ${threshold}; keys of one person count once`,
+        { subject: inert(file.role), got: persons, want: threshold },
+      );
+    }
+  }
+}
+
 export async function stageRequest(
   collection: Collection,
   given: SigningRequest,
@@ -473,6 +525,7 @@ export async function stageRequest(
   };
   const missing = missingOf(checked);
   if (missing.length > 0) throw signatureNeeded(missing, name);
+  for (const file of checked.files) await requirePersons(checked, file, context);
   const version = await collection.reserveVersion();
   const roots: Uint8Array[] = [];
   const roles = new Map<string, Uint8Array>();

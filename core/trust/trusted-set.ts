@@ -68,7 +68,7 @@ const BUNDLE_PATH = /^_bundle\/([0-9a-f]{64})\/\*\.json$/;
 /** Which refusal is told when several signatures of a role fail. */
 const TELLING = ['key-revoked', 'key-expired', 'weak-algorithm', 'signature-invalid'] as const;
 
-interface Signer {
+export interface Signer {
   /** Everything two signers may have in common: primary fingerprint and key material. */
   readonly tokens: readonly string[];
   /** When the signature stops counting; Infinity where it never does. */
@@ -833,7 +833,7 @@ function checkVersion(metadata: Metadata, entry: MetaEntry, role: string): void 
  * Signers that have nothing in common: how long each of them counts. Those who share a primary fingerprint or
  * key material, be it over a third, are one.
  */
-function distinct(signers: readonly Signer[]): readonly number[] {
+export function distinct(signers: readonly Signer[]): readonly number[] {
   const groups: { tokens: Set<string>; until: number }[] = [];
   for (const { tokens, until } of signers) {
     const joined = { tokens: new Set(tokens), until };

@@ -167,8 +167,14 @@ describe('help with slips', () => {
     [
       ['trust'],
       'sealift trust wants a command',
-      'it is one of pin, status, root, list, remove, renew, key, audit, clock',
+      'it is one of pin, status, root, list, add, remove, renew, sign, publish, key, delegation, audit, clock',
     ],
+    [
+      ['trust', 'key'],
+      'sealift trust key wants a command',
+      'it is one of list, rotate, add, remove, generate, import, export, passwd',
+    ],
+    [['trust', 'key', 'lsit'], 'unknown command, got trust key lsit', 'did you mean sealift trust key list?'],
     [['export', 'a', '--outptu', 'x'], 'unknown option, got --outptu', 'did you mean --output?'],
     [['ls', '--colection', 'x'], 'unknown option, got --colection', 'did you mean --collection?'],
   ])('%j', async (argv, message, hint) => {

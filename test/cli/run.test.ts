@@ -450,7 +450,21 @@ describe('completion', () => {
     [['tr'], ['trust']],
     [
       ['trust', ''],
-      ['pin', 'status', 'root', 'list', 'remove', 'renew', 'key', 'audit', 'clock'],
+      [
+        'pin',
+        'status',
+        'root',
+        'list',
+        'add',
+        'remove',
+        'renew',
+        'sign',
+        'publish',
+        'key',
+        'delegation',
+        'audit',
+        'clock',
+      ],
     ],
     [
       ['export', '--pl'],

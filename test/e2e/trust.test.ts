@@ -1,5 +1,5 @@
 /** The trust commands of the built program, over several bundles and one gate. */
-import { existsSync, readdirSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, renameSync, statSync, writeFileSync } from 'node:fs';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { succeeded } from '../../fixtures/cli.ts';
 import { makeLayout, singleImage } from '../../fixtures/images.ts';
@@ -71,6 +71,50 @@ it('renews, rotates, withdraws, and shows it all', async () => {
   const events = await walk.json<{ shown: { event: string }[] }>(['trust', 'audit', '--last', '1']);
   expect(events.shown).toMatchObject([{ event: 'clock-reset' }]);
   expect((await run('trust', 'status')).code).toBe(0);
+});
+
+it('hands a namespace over: signed by its holder on another machine, published here', async () => {
+  const { sandbox } = walk;
+  const run = (...args: string[]) => sandbox.run(args);
+  const made = await walk.json<{ keyId: string; file: string }>(['trust', 'key', 'generate', ...signing()]);
+  const open = succeeded(await run('trust', 'key', 'export', made.keyId, ...signing()), 'trust key export');
+  expect(open.stdout).toMatch(/^-----BEGIN PUBLIC KEY-----\n/);
+  const [secret, half, request] = ['acme.secret', 'acme.pem', 'acme.json'].map((name) => sandbox.path(name));
+  if (!secret || !half || !request) throw new Error('no paths');
+  writeFileSync(half, open.stdout);
+  renameSync(made.file, secret);
+  const prefix = 'registry.example/acme/';
+  const refused = await run('trust', 'delegation', 'add', prefix, '--key', half, ...signing());
+  expect(refused.code).toBe(8);
+  expect(refused.stderr).toContain(made.keyId);
+  const asked = succeeded(
+    await run('trust', 'delegation', 'add', prefix, '--key', half, '--request', request, ...signing()),
+    'trust delegation add',
+  );
+  expect(asked.stdout).toContain('sealift trust sign');
+  expect((await run('trust', 'publish', request)).code).toBe(8);
+  expect((await run('trust', 'sign', request, '--key', secret, ...signing())).code).toBe(2);
+  const told = succeeded(
+    await run('trust', 'sign', request, '--key', secret, '--yes', ...signing()),
+    'trust sign',
+  );
+  expect(told.stdout).toContain('delegation registry.example-acme');
+  succeeded(await run('trust', 'publish', request), 'trust publish');
+  const listed = succeeded(await run('trust', 'delegation', 'list'), 'trust delegation list');
+  expect(listed.stdout).toMatch(/registry\.example-acme +registry\.example\/acme\/ +1 of 1/);
+  const name = `${prefix}app:1`;
+  const location = `${name}=oci:${sandbox.path('layout')}:v1`;
+  const lacking = await walk.tryExport([location], sandbox.path('acme.tar'));
+  expect(lacking.code).toBe(8);
+  const wish = sandbox.path('wish.json');
+  succeeded(await run('trust', 'add', location, '--request', wish, ...signing()), 'trust add');
+  succeeded(await run('trust', 'sign', wish, '--key', secret, '--yes', ...signing()), 'trust sign');
+  succeeded(await run('trust', 'publish', wish), 'trust publish');
+  await walk.export([location], sandbox.path('acme.tar'));
+  const imported = await walk.import(sandbox.path('acme.tar'));
+  expect(imported.stdout).toContain(name);
+  const keys = await walk.json<{ keys: { roles: string[] }[] }>(['trust', 'key', 'list']);
+  expect(keys.keys.flatMap(({ roles }) => roles)).toContain('registry.example-acme');
 });
 
 it('says what is missing', async () => {

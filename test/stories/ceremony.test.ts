@@ -22,6 +22,7 @@ import {
 } from '../../core/trust-ops/index.ts';
 import type { FixtureManifest } from '../../fixtures/images.ts';
 import { TEST_PASSPHRASE } from '../../fixtures/world.ts';
+import { privateKeyOf } from './rsa-of.ts';
 import { ALPINE, at, codeOf, image, NEW_PASSPHRASE, type Story, tell } from './story.ts';
 
 let story: Story;
@@ -156,6 +157,25 @@ describe('two of three must sign the images', () => {
     // Published once, it is old.
     expect(await codeOf(publishRequest({ ...ops(), requests: [request] }, context(1)))).toBe('rollback');
     await story.import(await story.bundle(2), 2);
+  });
+
+  it('the same person’s two keys do not make two', async () => {
+    story = await tell();
+    await firstBundle();
+    // One RSA key, as OpenPGP and as a plain public key.
+    const anna = await person('anna', 0, 'openpgp');
+    const plain = await privateKeyOf(readFileSync(anna.secret, 'utf8'), TEST_PASSPHRASE);
+    const [secret, open] = [inWorld('plain.secret'), inWorld('plain.public')];
+    writeFileSync(secret, plain.secret);
+    writeFileSync(open, plain.open);
+    const request = inWorld('rekey.json');
+    const keys = { ...ops(), role: 'images', add: [anna.open, open], remove: [], threshold: 3, request };
+    await changeRoleKeys(keys, context(1));
+    await signRequest({ request, keys: [anna.key, { file: secret, passphrase }], passphrase }, context(1));
+    expect(await codeOf(publishRequest({ ...ops(), requests: [request] }, context(1)))).toBe(
+      'signature-threshold',
+    );
+    await story.import(await story.bundle(1), 1);
   });
 
   it('can be asked of the root too, and then one holder alone moves nothing', async () => {

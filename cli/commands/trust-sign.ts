@@ -1,0 +1,140 @@
+import os from 'node:os';
+import path from 'node:path';
+import { SealiftError } from '../../core/errors.ts';
+import type { Command } from '../command.ts';
+import { transferOptions } from '../options/common.ts';
+import { networkFrom } from '../options/network.ts';
+import { passphraseOptions } from '../options/passphrase.ts';
+import { keyFiles, requestFrom, requestOptions } from '../options/request.ts';
+import { archiveOptions, readCaFile, sourceOptions, temporaryDirectory } from '../options/source.ts';
+import { createStyle } from '../output/style.ts';
+import { addText, requestText, stagedText } from '../output/trust-report.ts';
+import { signing } from './trust-change.ts';
+
+export const trustAddCommand: Command = {
+  words: ['trust', 'add'],
+  summary: 'sign names without exporting them',
+  about:
+    "Looks the image up, as export does, and signs its digest in the role that rules the name. Publishers run it on a copy of the collection, with their own key in its keys/, and hand over what --request writes; whoever exports takes it over with publish. An export of a name whose role needs other people's signatures goes on once they are there.",
+  positionals: [{ name: 'IMAGE', describe: '[NAME=]LOCATION', required: true, many: true }],
+  options: {
+    ...requestOptions,
+    ...sourceOptions,
+    ...archiveOptions,
+    ...transferOptions,
+    ...passphraseOptions,
+  },
+  examples: [
+    'sealift trust add docker.io/acme/app:1.0 --request app.json',
+    'sealift trust add docker.io/acme/app:1.0=oci:./build/app --collection ./copy --request app.json',
+  ],
+  run: async (runtime) => {
+    const { args, workflows, env, cwd } = runtime;
+    const images = await Promise.all(
+      args.positionals('IMAGE').map((image) => workflows.parseLocation(image)),
+    );
+    const caFile = args.text('ca-file');
+    const concurrency = args.integer('concurrency', 1, 64) ?? 4;
+    const homedir = os.homedir();
+    const context = await runtime.context();
+    const operations = await workflows.trustOperations();
+    const targets = await operations.resolveTargets(
+      {
+        images,
+        concurrency,
+        source: {
+          plainHttp: args.flag('plain-http'),
+          insecureSkipTlsVerify: args.flag('insecure-skip-tls-verify'),
+          ...(caFile === undefined ? {} : { caFile: readCaFile(caFile) }),
+          ...networkFrom({ env, homedir }),
+          credentials: await workflows.credentials({ authFile: args.text('authfile'), env, homedir }),
+          retryTimes: args.integer('retry-times', 0, 100) ?? 5,
+          concurrencyPerHost: concurrency,
+          timeoutMs: 60_000,
+          temporary: temporaryDirectory(args, env, cwd),
+          environment: env,
+        },
+      },
+      context,
+    );
+    const pending = await operations.addNames(
+      { ...signing(runtime), images: targets, request: requestFrom(runtime) },
+      context,
+    );
+    const names = [...targets].map(([name, { sha256, sha512 }]) => ({
+      name,
+      digest: sha512 === undefined ? `sha256:${sha256}` : `sha512:${sha512}`,
+    }));
+    const result = { ...pending, names };
+    return { result, text: (view) => addText(result, view) };
+  },
+};
+
+export const trustSignCommand: Command = {
+  words: ['trust', 'sign'],
+  summary: 'add a signature to a request, after showing what it says',
+  about:
+    'Needs no network and no collection: the request file and a key are enough. Where a copy of the collection is at hand, only the differences are shown. The signature is added to the file, which goes back to whoever wrote it.',
+  positionals: [{ name: 'REQUEST', describe: 'the file', required: true }],
+  options: {
+    key: {
+      kind: 'list',
+      value: 'FILE',
+      describe: 'a secret key that signs; may be given again (default: those in the collection)',
+    },
+    ...passphraseOptions,
+  },
+  examples: ['sealift trust sign rekey.json --key ~/keys/anna.pem'],
+  run: async (runtime) => {
+    const { args, workflows, cwd, paths } = runtime;
+    const { passphrase } = signing(runtime);
+    const style = createStyle({ color: false, unicode: false, columns: runtime.columns });
+    const operations = await workflows.trustOperations();
+    const result = await operations.signRequest(
+      {
+        request: path.resolve(cwd, args.positional('REQUEST') ?? ''),
+        keys: keyFiles(runtime, 'key', passphrase),
+        collection: paths.collection.path,
+        passphrase,
+        confirm: args.flag('yes')
+          ? undefined
+          : async (found) => {
+              const words = requestText(found, { style, now: runtime.now, checksShown: false });
+              const answer = await runtime.ask(`${words}\nSign this? [y/N] `, true);
+              if (answer !== undefined) return /^y(?:es)?$/i.test(answer.trim());
+              throw new SealiftError('terminal-needed', 'a request is signed by somebody who has read it', {
+                hint: 'run it on a terminal, or add --yes',
+              });
+            },
+      },
+      await runtime.context(),
+    );
+    return { result, text: (view) => requestText(result, view) };
+  },
+};
+
+export const trustPublishCommand: Command = {
+  words: ['trust', 'publish'],
+  summary: 'take over what was signed, once all signatures are there',
+  about:
+    'Merges the signatures of several copies of one request. Only a full threshold of the collection’s own keys counts, whatever the file says; what is taken over travels with the next bundle. Exit code 8 where signatures are missing.',
+  positionals: [
+    { name: 'REQUEST', describe: 'a file, or several of one content', required: true, many: true },
+  ],
+  options: {},
+  examples: ['sealift trust publish rekey.json', 'sealift trust publish from-anna.json from-berta.json'],
+  run: async (runtime) => {
+    const { args, workflows, cwd } = runtime;
+    const operations = await workflows.trustOperations();
+    const result = await operations.publishRequest(
+      {
+        collection: runtime.paths.collection.path,
+        pid: runtime.pid,
+        passphrase: () => Promise.resolve(undefined),
+        requests: args.positionals('REQUEST').map((file) => path.resolve(cwd, file)),
+      },
+      await runtime.context(),
+    );
+    return { result, text: (view) => stagedText(result, view) };
+  },
+};

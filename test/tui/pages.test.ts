@@ -323,6 +323,7 @@ describe.each([
     await shown.waitFor('On this page');
     check();
     await shown.type(KEYS.esc);
+    await shown.waitFor('What do you want to do?');
     await shown.type(KEYS.enter);
     await shown.waitFor('Which bundle?');
     check();
@@ -345,11 +346,13 @@ describe.each([
     await shown.waitFor('imported');
     check();
     await shown.type(KEYS.enter);
+    await shown.waitFor('What do you want to do?');
     await shown.type('jj');
     await shown.type(KEYS.enter);
-    await shown.waitFor('Inspect');
+    await shown.waitFor(/^sealift . Inspect/);
     check();
-    await shown.type(`${KEYS.esc}`);
+    await shown.type(KEYS.esc);
+    await shown.waitFor('What do you want to do?');
     await shown.type('k');
     await shown.type(KEYS.enter);
     await shown.waitFor('Images to carry');

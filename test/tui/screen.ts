@@ -120,12 +120,12 @@ export async function openScreen(
     },
     type: async (keys) => {
       stdin.write(keys);
-      // Ink waits for the rest of a sequence before it takes escape for itself.
-      if (keys.endsWith('\u001b')) await new Promise((resolve) => setTimeout(resolve, 80));
+      // Ink waits for the rest of a sequence before it takes escape for itself; on a busy machine it is late.
+      if (keys.endsWith('\u001b')) await new Promise((resolve) => setTimeout(resolve, 300));
       await settle();
     },
     waitFor: async (wanted) => {
-      const until = performance.now() + 6_000;
+      const until = performance.now() + 30_000;
       for (;;) {
         await settle();
         const text = test.text();

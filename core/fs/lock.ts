@@ -2,9 +2,10 @@
  * Advisory locks between sealift processes. A lock is a file that names its holder, so that a stale one (the
  * process is gone, or its number belongs to another process now) is recognised and taken over.
  */
-import { link, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { link, readFile, rm, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
+import { setTimeout } from 'node:timers/promises';
 import { inert, SealiftError } from '../errors.ts';
 import { temporaryName } from './durable.ts';
 
@@ -45,19 +46,27 @@ function parseHolder(text: string): Holder | undefined {
 }
 
 /**
- * Takes a stale lock away. It is moved aside first and looked at again, because between reading and removing another
- * process may have taken it over; then its live lock is put back.
+ * Takes a stale lock away. Only whoever holds the guard beside it may: between reading and removing, another process
+ * might else have taken the lock over, and its live lock would be removed.
  */
-async function removeStale(file: string, text: string): Promise<void> {
-  const aside = temporaryName(file);
+async function removeStale(file: string, text: string, mine: string): Promise<void> {
+  const guard = `${file}.takeover`;
   try {
-    await rename(file, aside);
+    await link(mine, guard);
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return;
-    throw error;
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'ENOENT') return; // swept up; it is written again
+    if (code !== 'EEXIST') throw error;
+    const holder = parseHolder(await readFile(guard, 'utf8').catch(() => ''));
+    if (holder && !(await isAlive(holder))) await rm(guard, { force: true });
+    await setTimeout(10);
+    return;
   }
-  if ((await readFile(aside, 'utf8')) !== text) await link(aside, file).catch(() => undefined);
-  await rm(aside, { force: true });
+  try {
+    if ((await readFile(file, 'utf8').catch(() => undefined)) === text) await rm(file, { force: true });
+  } finally {
+    await rm(guard, { force: true });
+  }
 }
 
 /**
@@ -71,7 +80,7 @@ export async function acquireLock(file: string, pid: number): Promise<Lock> {
   const write = () => writeFile(temporary, `${mine.host} ${mine.pid} ${mine.started}\n`);
   await write();
   try {
-    for (let attempt = 0; attempt < 5; attempt += 1) {
+    for (let attempt = 0; attempt < 100; attempt += 1) {
       try {
         // link() is atomic and fails where the lock exists; a half-written lock file can never be seen.
         await link(temporary, file);
@@ -95,7 +104,7 @@ export async function acquireLock(file: string, pid: number): Promise<Lock> {
           },
         );
       }
-      await removeStale(file, text);
+      await removeStale(file, text, temporary);
     }
   } finally {
     await rm(temporary, { force: true });

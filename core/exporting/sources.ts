@@ -1,0 +1,108 @@
+/** The sources of an export: each opened once, when first needed. */
+import type { Context } from '../context.ts';
+import { SealiftError } from '../errors.ts';
+import type { ParsedManifest } from '../oci/manifest.ts';
+import { fullName } from '../transport/bundle/names.ts';
+import type { ImageRequest } from '../transport/collect.ts';
+import { givenName, imageNameOf, type NamedLocation, placeOf, referenceIn } from '../transport/location.ts';
+import { openSource, type Source } from '../transport/source.ts';
+import type { ExportOptions } from '../workflow-options.ts';
+
+/** The sources of a request, opened when first needed. */
+export class SourceSet {
+  readonly #options: Pick<ExportOptions, 'images' | 'source'>;
+  readonly #context: Context;
+  /** By place, since an archive of many images is opened, and written out, once. */
+  readonly #open = new Map<string, Promise<Source>>();
+  #images: readonly NamedLocation[];
+
+  constructor(options: Pick<ExportOptions, 'images' | 'source'>, context: Context) {
+    this.#options = options;
+    this.#context = context;
+    this.#images = options.images;
+  }
+
+  /**
+   * What was asked for with a name for each image: where a location names none of its images, all that it has.
+   * @throws SealiftError `invalid-reference` where the location knows no name either
+   */
+  async named(): Promise<readonly NamedLocation[]> {
+    const images: NamedLocation[] = [];
+    for (const named of this.#options.images) {
+      if (givenName(named) !== undefined) {
+        images.push(named);
+        continue;
+      }
+      const { location, text } = named;
+      const source = await this.#at(location, text);
+      const wanted = referenceIn(location);
+      const digest = wanted === '' ? undefined : (await source.manifest(wanted)).digest;
+      let found = [];
+      for (const known of (await source.names?.()) ?? []) {
+        if (digest === undefined || (await source.manifest(known.reference)).digest === digest)
+          found.push(known);
+      }
+      // An image of several names that was asked for by one of them has that one.
+      const asked = found.filter(({ name }) => name === fullName(wanted));
+      if (asked.length > 0) found = asked;
+      if (found.length === 0 || 'reference' in location || location.kind === 'file') throw unnamed(named);
+      for (const { name, reference } of found)
+        images.push({ name, location: { ...location, name: reference }, text: `${name}=${text}` });
+    }
+    this.#images = images;
+    return images;
+  }
+
+  get(image: number): Promise<Source> {
+    const named = this.#images[image];
+    if (!named)
+      throw new SealiftError('state-damaged', `the journal names image ${image}, which was not asked for`);
+    return this.#at(named.location, `image ${image}`);
+  }
+
+  #at(location: NamedLocation['location'], otherwise: string): Promise<Source> {
+    const key = placeOf(location) ?? otherwise;
+    const source = this.#open.get(key) ?? openSource(location, this.#options.source, this.#context);
+    this.#open.set(key, source);
+    return source;
+  }
+
+  async close(): Promise<void> {
+    for (const source of this.#open.values()) {
+      // A source that could not be opened has reported that where it was asked for.
+      await source.then((opened) => opened.close()).catch(() => undefined);
+    }
+  }
+}
+
+export function requestsOf(
+  images: readonly NamedLocation[],
+  sources: SourceSet,
+  options: Pick<ExportOptions, 'source' | 'lookaside'>,
+  context: Context,
+): Promise<ImageRequest[]> {
+  const { source: sourceOptions, lookaside } = options;
+  return Promise.all(
+    images.map(async (named, index) => {
+      const name = imageNameOf(named);
+      const request = { name, reference: referenceIn(named.location), source: await sources.get(index) };
+      if (!lookaside) return request;
+      return {
+        ...request,
+        attached: async (manifest: ParsedManifest) => {
+          const { findAttached } = await import('../evidence/attached.ts');
+          return findAttached(named, name, manifest, lookaside, sourceOptions, context);
+        },
+      };
+    }),
+  );
+}
+
+function unnamed(named: NamedLocation): unknown {
+  try {
+    imageNameOf(named);
+  } catch (error) {
+    return error;
+  }
+  return new SealiftError('internal', 'an image that has a name was taken for one without');
+}

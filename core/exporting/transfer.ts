@@ -1,0 +1,193 @@
+/** Blobs from wherever they are to where the plan has them, hashed on the way. */
+import { type FileHandle, open } from 'node:fs/promises';
+import type { ReusableFile } from '../bundle/journal.ts';
+import type { Context } from '../context.ts';
+import { isSealiftError, SealiftError } from '../errors.ts';
+import { blobPath, type Digest, digestAlgorithm, digestHex, formatDigest } from '../oci/digest.ts';
+import type { HashAlgorithm } from '../pool/pool.ts';
+import type { SignedPlan } from './plan.ts';
+import type { SourceSet } from './sources.ts';
+
+/** Bytes after which a blob's progress is told. */
+const PROGRESS_STEP = 1024 * 1024;
+interface Transfer {
+  toFile(
+    name: string,
+    size: number,
+    target: { readonly fd: number; readonly offset: number },
+    signal: AbortSignal,
+  ): Promise<void>;
+  /** The content in order; hashed by whoever takes it. */
+  open(name: string, size: number): Promise<AsyncIterable<Uint8Array>>;
+  close(): Promise<void>;
+}
+
+export async function openTransfer(
+  plan: SignedPlan,
+  sources: SourceSet,
+  context: Context,
+): Promise<Transfer> {
+  const held = new Map(plan.journal.held.map(({ name, bytes }) => [name, bytes]));
+  const places = new Map(plan.journal.sources.map((place) => [place.name, place]));
+  const { reuse } = plan.journal;
+  const old = reuse ? await open(reuse.path, 'r').catch(() => undefined) : undefined;
+  const reusable = new Map(old && reuse ? reuse.blobs.map((blob) => [blobPath(blob.digest), blob]) : []);
+
+  async function openFrom(image: number, name: string, size: number): Promise<AsyncIterable<Uint8Array>> {
+    const source = await sources.get(image);
+    return source.blob({ digest: digestOfPath(name), size, mediaType: places.get(name)?.mediaType ?? '' });
+  }
+
+  async function copyOnce(
+    content: AsyncIterable<Uint8Array>,
+    name: string,
+    size: number,
+    target: { readonly fd: number; readonly offset: number },
+    signal: AbortSignal,
+  ): Promise<void> {
+    const digest = digestOfPath(name);
+    const algorithm = digestAlgorithm(digest);
+    const sink = context.pool.stream({ target, algorithms: [algorithm] });
+    let told = 0;
+    let bytes = 0;
+    context.emit({ type: 'blob', state: 'started', digest, bytes, size });
+    try {
+      for await (const chunk of content) {
+        signal.throwIfAborted();
+        // Before it is given away, and with it its length.
+        bytes += chunk.length;
+        if (bytes > size) break;
+        await sink.give(chunk);
+        if (bytes - told >= PROGRESS_STEP) {
+          told = bytes;
+          context.emit({ type: 'blob', state: 'progress', digest, bytes, size });
+        }
+      }
+      const { hashes } = await sink.finish();
+      checkBlob(digest, algorithm, hashes[algorithm], bytes, size);
+    } catch (error) {
+      sink.abort();
+      // The descriptor may be closed next, and its number given to another file.
+      await sink.released;
+      throw error;
+    }
+    context.emit({ type: 'blob', state: 'done', digest, bytes: size, size });
+  }
+
+  return {
+    async toFile(name, size, target, signal) {
+      const before = reusable.get(name);
+      if (old && before && (await copyReusable(old, before, target, signal, context))) return;
+      let failure: unknown;
+      const digest = digestOfPath(name);
+      for (const image of places.get(name)?.images ?? []) {
+        do {
+          try {
+            return await copyOnce(await openFrom(image, name, size), name, size, target, signal);
+          } catch (error) {
+            // The digest decides, so any source will do; a full disk will not get emptier by asking another one.
+            if (!isSealiftError(error) || (error.category !== 'source' && error.category !== 'malformed'))
+              throw error;
+            failure ??= error.with({ subject: digest });
+          }
+        } while ((await sources.get(image)).hasOther?.(digest) === true);
+      }
+      throw (
+        failure ??
+        new SealiftError('source-not-found', 'no source has the blob', { subject: digestOfPath(name) })
+      );
+    },
+    async open(name, size) {
+      const bytes = held.get(name);
+      if (bytes) return once(bytes);
+      const [image] = places.get(name)?.images ?? [];
+      if (image === undefined)
+        throw new SealiftError('source-not-found', 'no source has the blob', { subject: digestOfPath(name) });
+      return openFrom(image, name, size);
+    },
+    async close() {
+      await old?.close();
+    },
+  };
+}
+
+async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
+  yield bytes;
+}
+
+/** Takes a blob from an abandoned partial file; false where it is not what it should be. */
+async function copyReusable(
+  old: FileHandle,
+  blob: ReusableFile['blobs'][number],
+  target: { readonly fd: number; readonly offset: number },
+  signal: AbortSignal,
+  context: Context,
+): Promise<boolean> {
+  const algorithm = digestAlgorithm(blob.digest);
+  const { digest, size } = blob;
+  context.emit({ type: 'blob', state: 'started', digest, bytes: 0, size });
+  try {
+    const hashes = await context.pool.range({
+      source: { fd: old.fd, offset: blob.offset },
+      size,
+      target,
+      algorithms: [algorithm],
+      signal,
+    });
+    if (hashes[algorithm] !== digestHex(digest)) return false;
+  } catch (error) {
+    if (isSealiftError(error) && error.code === 'bundle-truncated') return false;
+    throw error;
+  }
+  context.emit({ type: 'blob', state: 'done', digest, bytes: size, size });
+  return true;
+}
+
+function checkBlob(
+  digest: Digest,
+  algorithm: HashAlgorithm,
+  hex: string | undefined,
+  bytes: number,
+  size: number,
+): void {
+  if (bytes !== size) {
+    throw new SealiftError(
+      'size-mismatch',
+      `blob has another size than announced: got ${bytes}, want ${size}`,
+      {
+        subject: digest,
+        got: bytes,
+        want: size,
+      },
+    );
+  }
+  const got = formatDigest(algorithm, hex ?? '');
+  if (got !== digest) {
+    throw new SealiftError('digest-mismatch', `blob has another digest: got ${got}, want ${digest}`, {
+      subject: digest,
+      got,
+      want: digest,
+      hint: 'the source holds damaged content; repair it there, or name another source with NAME=LOCATION',
+    });
+  }
+}
+
+/** `blobs/sha256/HEX` as a digest. */
+export function digestOfPath(name: string): Digest {
+  const [, algorithm, hex] = name.split('/');
+  return formatDigest(algorithm === 'sha512' ? 'sha512' : 'sha256', hex ?? '');
+}
+
+export function announceTransfer(
+  blobs: readonly { readonly size: number }[],
+  skippedBytes: number,
+  context: Context,
+): void {
+  context.emit({ type: 'phase', phase: 'transfer', title: 'transferring' });
+  context.emit({
+    type: 'transfer',
+    bytes: blobs.reduce((sum, { size }) => sum + size, 0),
+    blobs: blobs.length,
+    skippedBytes,
+  });
+}

@@ -3,6 +3,7 @@ import type { Context } from './context.ts';
 import { SealiftError } from './errors.ts';
 import { applyPlan, type DestinationResult } from './publish/apply.ts';
 import { renderCatalog } from './publish/catalog.ts';
+import { storeReader } from './publish/content.ts';
 import type { BlobSource, OpenDestination } from './publish/destination.ts';
 import type { PlacementOptions } from './publish/placement.ts';
 import { planPublication } from './publish/plan.ts';
@@ -65,7 +66,7 @@ export async function syncStore(options: SyncOptions, context: Context): Promise
         hint: 'import a bundle first; to empty a destination add --prune',
       });
     }
-    const plan = await planPublication(store, records, options.placement, context.limits);
+    const plan = await planPublication(storeReader(store), records, options.placement, context.limits);
     const catalog = renderCatalog(plan, { host: options.host, now: context.now });
     const { prefix } = options.placement;
     const destinations: DestinationResult[] = [];

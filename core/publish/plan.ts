@@ -6,13 +6,12 @@ import { isSealiftError, SealiftError } from '../errors.ts';
 import { canonicalJson } from '../json/canonical.ts';
 import type { Limits } from '../limits.ts';
 import { type Digest, digestAlgorithm, digestHex, digestOf } from '../oci/digest.ts';
-import { artifactTypeOf } from '../oci/manifest.ts';
 import { OCI_INDEX } from '../oci/media-types.ts';
 import { parseImageName } from '../oci/reference.ts';
-import { type GraphNode, walkGraph } from '../store/graph.ts';
-import type { ImageRecord, Store } from '../store/store.ts';
+import type { GraphNode, GraphReader } from '../store/graph.ts';
+import type { ImageRecord } from '../store/store.ts';
+import { referrersIndex, referrersOf, walkRecords } from './content.ts';
 import { type PlacementOptions, placesOf } from './placement.ts';
-import { type Referrer, referrersIndex } from './registry-view.ts';
 
 export type ObjectKind = 'root' | 'blob' | 'manifest' | 'referrers' | 'tag';
 
@@ -59,12 +58,12 @@ export function tagsList(repository: string, tags: readonly string[]): Buffer {
 }
 
 /**
- * The plan for `records`.
+ * The plan for `records`, whose manifests `reader` has.
  * @throws SealiftError `invalid-argument` for names that have no place; `name-conflict` where two images want the same
  *   place; `blob-missing`, `manifest-invalid`, `digest-mismatch` where an image of the store is damaged
  */
 export async function planPublication(
-  store: Store,
+  reader: GraphReader,
   records: readonly ImageRecord[],
   placement: PlacementOptions,
   limits: Limits,
@@ -85,10 +84,9 @@ export async function planPublication(
     const list = [...draft.records.values()];
     // The two names of one repository hold the same images.
     const identity = list.map(({ digest }) => digest).join();
-    const nodes = walked.get(identity) ?? (await walkAll(store, list, limits));
+    const nodes = walked.get(identity) ?? (await walkRecords(reader, list, limits, damagedImage));
     walked.set(identity, nodes);
     const heights = heightsOf(nodes);
-    const hanging = new Map<Digest, Referrer[]>();
     for (const node of nodes.values()) {
       const { digest, mediaType, size, manifest } = node;
       if (!manifest) {
@@ -104,22 +102,9 @@ export async function planPublication(
         size,
         mediaType,
       });
-      if (!manifest.subject) continue;
-      const artifactType = artifactTypeOf(manifest);
-      const hasAnnotations = Object.keys(manifest.annotations).length > 0;
-      const referrer: Referrer = {
-        mediaType,
-        digest,
-        size,
-        ...(artifactType !== undefined && { artifactType }),
-        ...(hasAnnotations && { annotations: manifest.annotations }),
-      };
-      const others = hanging.get(manifest.subject.digest);
-      if (others) others.push(referrer);
-      else hanging.set(manifest.subject.digest, [referrer]);
     }
-    for (const [subject, found] of hanging) {
-      const bytes = Buffer.from(referrersIndex(found.sort((a, b) => (a.digest < b.digest ? -1 : 1))));
+    for (const [subject, found] of referrersOf(nodes.values())) {
+      const bytes = Buffer.from(referrersIndex(found));
       const common = { mediaType: OCI_INDEX, size: bytes.length, digest: digestOf(bytes), bytes } as const;
       referrers.push({ ...common, key: `${base}/referrers/${subject}`, kind: 'referrers' });
       // A tag has at most 128 characters, which a fallback tag of sha512 would not.
@@ -180,37 +165,15 @@ function placeImage(
   });
 }
 
-async function walkAll(
-  store: Store,
-  records: readonly ImageRecord[],
-  limits: Limits,
-): Promise<ReadonlyMap<string, GraphNode>> {
-  const reader = {
-    exists: async (digest: Digest): Promise<boolean> => {
-      const blob = await store.openBlob(digest);
-      await blob?.handle.close();
-      return blob !== undefined;
-    },
-    read: (digest: Digest, max: number): Promise<Uint8Array> => store.readBlob(digest, max),
-  };
-  const seen = new Map<string, GraphNode>();
-  for (const record of records) {
-    for (const start of [record, ...record.evidence]) {
-      try {
-        await walkGraph(reader, { digest: start.digest, mediaType: start.mediaType }, limits, seen);
-      } catch (error) {
-        if (!isSealiftError(error)) throw error;
-        throw new SealiftError(error.code, `the image is damaged in the store: ${error.message}`, {
-          subject: record.name,
-          got: error.got,
-          want: error.want,
-          hint: 'import its bundle again',
-          cause: error,
-        });
-      }
-    }
-  }
-  return seen;
+function damagedImage(error: unknown, record: ImageRecord): never {
+  if (!isSealiftError(error)) throw error;
+  throw new SealiftError(error.code, `the image is damaged in the store: ${error.message}`, {
+    subject: record.name,
+    got: error.got,
+    want: error.want,
+    hint: 'import its bundle again',
+    cause: error,
+  });
 }
 
 /** Of each manifest: how many levels of manifests are below it. */

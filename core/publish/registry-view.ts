@@ -1,11 +1,9 @@
 /** What a read-only registry shows of a store: repositories, their tags and all that their images reach. */
 import type { Limits } from '../limits.ts';
 import type { Digest } from '../oci/digest.ts';
-import { artifactTypeOf } from '../oci/manifest.ts';
-import { OCI_INDEX } from '../oci/media-types.ts';
 import { parseImageName, repositoryName } from '../oci/reference.ts';
-import { type GraphNode, walkGraph } from '../store/graph.ts';
 import type { ImageRecord, Store } from '../store/store.ts';
+import { type Referrer, referrersOf, storeReader, walkRecords } from './content.ts';
 
 /** A manifest or blob that may be fetched under a repository. */
 export interface Reachable {
@@ -13,20 +11,6 @@ export interface Reachable {
   readonly mediaType: string;
   readonly size: number;
   readonly isManifest: boolean;
-}
-
-/** An entry of the referrers API. */
-export interface Referrer {
-  readonly mediaType: string;
-  readonly digest: Digest;
-  readonly size: number;
-  readonly artifactType?: string | undefined;
-  readonly annotations?: { readonly [key: string]: string } | undefined;
-}
-
-/** The answer of the referrers API, and what the fallback tag names. */
-export function referrersIndex(manifests: readonly Referrer[]): string {
-  return JSON.stringify({ schemaVersion: 2, mediaType: OCI_INDEX, manifests });
 }
 
 export interface RepositoryContent {
@@ -102,44 +86,11 @@ async function readContent(
   options: RegistryViewOptions,
 ): Promise<RepositoryContent> {
   const { store, limits } = options;
-  const reader = {
-    exists: async (digest: Digest): Promise<boolean> => {
-      const blob = await store.openBlob(digest);
-      await blob?.handle.close();
-      return blob !== undefined;
-    },
-    read: (digest: Digest, max: number): Promise<Uint8Array> => store.readBlob(digest, max),
-  };
-  const seen = new Map<string, GraphNode>();
-  for (const record of records) {
-    for (const start of [record, ...record.evidence]) {
-      try {
-        await walkGraph(reader, { digest: start.digest, mediaType: start.mediaType }, limits, seen);
-      } catch (error) {
-        // One damaged image must not take the others of its repository away.
-        options.onError(error);
-      }
-    }
-  }
+  // One damaged image must not take the others of its repository away.
+  const nodes = await walkRecords(storeReader(store), records, limits, options.onError);
   const reachable = new Map<string, Reachable>();
-  const referrers = new Map<string, Referrer[]>();
   // The parsed manifests are not kept: memory stays small however many images there are.
-  for (const { digest, mediaType, size, manifest } of seen.values()) {
+  for (const { digest, mediaType, size, manifest } of nodes.values())
     reachable.set(digest, { digest, mediaType, size, isManifest: manifest !== undefined });
-    if (!manifest?.subject) continue;
-    const artifactType = artifactTypeOf(manifest);
-    const hasAnnotations = Object.keys(manifest.annotations).length > 0;
-    const referrer: Referrer = {
-      mediaType,
-      digest,
-      size,
-      ...(artifactType !== undefined && { artifactType }),
-      ...(hasAnnotations && { annotations: manifest.annotations }),
-    };
-    const others = referrers.get(manifest.subject.digest);
-    if (others) others.push(referrer);
-    else referrers.set(manifest.subject.digest, [referrer]);
-  }
-  for (const list of referrers.values()) list.sort((a, b) => (a.digest < b.digest ? -1 : 1));
-  return { reachable, referrers };
+  return { reachable, referrers: referrersOf(nodes.values()) };
 }

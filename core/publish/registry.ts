@@ -13,8 +13,9 @@ import { type Digest, isDigest } from '../oci/digest.ts';
 import { OCI_INDEX } from '../oci/media-types.ts';
 import { isTag, parseReference, repositoryName } from '../oci/reference.ts';
 import type { Store } from '../store/store.ts';
+import { referrersIndex } from './content.ts';
 import { parseRange } from './range.ts';
-import { type RegistryView, type Repository, readRegistryView, referrersIndex } from './registry-view.ts';
+import { type RegistryView, type Repository, readRegistryView } from './registry-view.ts';
 
 export interface RequestLogEntry {
   readonly method: string;

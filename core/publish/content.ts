@@ -1,0 +1,78 @@
+/** What images consist of, and what hangs on them: the one walk that a registry and a published tree are made from. */
+import type { Limits } from '../limits.ts';
+import type { Digest } from '../oci/digest.ts';
+import { artifactTypeOf } from '../oci/manifest.ts';
+import { OCI_INDEX } from '../oci/media-types.ts';
+import { type GraphNode, type GraphReader, walkGraph } from '../store/graph.ts';
+import type { ImageRecord, Store } from '../store/store.ts';
+
+/** An entry of the referrers API. */
+export interface Referrer {
+  readonly mediaType: string;
+  readonly digest: Digest;
+  readonly size: number;
+  readonly artifactType?: string | undefined;
+  readonly annotations?: { readonly [key: string]: string } | undefined;
+}
+
+/** The answer of the referrers API, and what the fallback tag names. */
+export function referrersIndex(manifests: readonly Referrer[]): string {
+  return JSON.stringify({ schemaVersion: 2, mediaType: OCI_INDEX, manifests });
+}
+
+/** Walks in a store: an index may list what was not carried. */
+export function storeReader(store: Pick<Store, 'openBlob' | 'readBlob'>): GraphReader {
+  return {
+    exists: async (digest) => {
+      const blob = await store.openBlob(digest);
+      await blob?.handle.close();
+      return blob !== undefined;
+    },
+    read: (digest, max) => store.readBlob(digest, max),
+  };
+}
+
+/**
+ * All that the records reach, evidence included, by digest.
+ * @param onError told of an image that cannot be walked; where it returns, the others are walked all the same
+ */
+export async function walkRecords(
+  reader: GraphReader,
+  records: readonly ImageRecord[],
+  limits: Limits,
+  onError: (error: unknown, record: ImageRecord) => void,
+): Promise<ReadonlyMap<string, GraphNode>> {
+  const seen = new Map<string, GraphNode>();
+  for (const record of records) {
+    for (const start of [record, ...record.evidence]) {
+      try {
+        await walkGraph(reader, { digest: start.digest, mediaType: start.mediaType }, limits, seen);
+      } catch (error) {
+        onError(error, record);
+      }
+    }
+  }
+  return seen;
+}
+
+/** What hangs on each manifest by `subject`, ascending by digest. */
+export function referrersOf(nodes: Iterable<GraphNode>): ReadonlyMap<Digest, readonly Referrer[]> {
+  const hanging = new Map<Digest, Referrer[]>();
+  for (const { digest, mediaType, size, manifest } of nodes) {
+    if (!manifest?.subject) continue;
+    const artifactType = artifactTypeOf(manifest);
+    const hasAnnotations = Object.keys(manifest.annotations).length > 0;
+    const referrer: Referrer = {
+      mediaType,
+      digest,
+      size,
+      ...(artifactType !== undefined && { artifactType }),
+      ...(hasAnnotations && { annotations: manifest.annotations }),
+    };
+    const others = hanging.get(manifest.subject.digest);
+    if (others) others.push(referrer);
+    else hanging.set(manifest.subject.digest, [referrer]);
+  }
+  for (const list of hanging.values()) list.sort((a, b) => (a.digest < b.digest ? -1 : 1));
+  return hanging;
+}

@@ -1,0 +1,222 @@
+/** Making a collection. */
+
+import { readdir, rename, rm } from 'node:fs/promises';
+import path from 'node:path';
+import { inert, SealiftError } from '../../errors.ts';
+import { fsyncDirectory, makeDirectory, temporaryName, writeFileDurably } from '../../fs/durable.ts';
+import { canonicalJson } from '../../json/canonical.ts';
+import type { JsonObject, JsonValue } from '../../json/strict.ts';
+import { DEFAULT_LIMITS, type Limits } from '../../limits.ts';
+import { BUNDLE_PREFIX, formatDate, parseRoot, rootFingerprint } from '../metadata.ts';
+import { prefixPatterns } from '../search.ts';
+import type { Signer } from '../signer.ts';
+import { exists, makeKey } from './keys.ts';
+import { openCollection } from './open.ts';
+import {
+  after,
+  DEFAULT_LIFETIMES,
+  envelope,
+  MAX_COMPONENTS,
+  metaOf,
+  seconds,
+  signMetadata,
+  signTimestamp,
+} from './sign.ts';
+import { DIRECTORIES, FILES, FORMAT_VERSION } from './state.ts';
+import type { Collection } from './types.ts';
+
+const SECRET_FILE = 0o600;
+const SECRET_DIRECTORY = 0o700;
+export interface CreateCollectionOptions {
+  readonly directory: string;
+  readonly name: string;
+  readonly keys: 'openpgp' | 'native';
+  readonly passphrase: string;
+  readonly recoveryPassphrase: string;
+  /** Where the recovery key goes; it belongs on another medium. */
+  readonly recoveryFile: string;
+  /** User id of the OpenPGP keys, `Name <mail@example.org>`; the name of the collection unless given. */
+  readonly userId?: string | undefined;
+  readonly created: Date;
+  /** Milliseconds; the profile's defaults unless given. */
+  readonly lifetimes?:
+    | {
+        readonly root?: number;
+        readonly targets?: number;
+        readonly images?: number;
+        readonly timestamp?: number;
+      }
+    | undefined;
+  /** For tests; 3072 unless given. */
+  readonly rsaBits?: number | undefined;
+  readonly limits: Limits;
+}
+
+/**
+ * Makes a collection: its keys, its recovery key, and complete metadata of version 1. It appears under its name
+ * only when it is whole.
+ * @throws SealiftError `collection-exists`, `destination-exists` (the directory is not empty, or the recovery file
+ * is there), `passphrase-needed` for an empty passphrase, `invalid-argument`
+ */
+export async function createCollection(options: CreateCollectionOptions): Promise<Collection> {
+  const directory = path.resolve(options.directory);
+  const recoveryFile = path.resolve(options.recoveryFile);
+  const created = seconds(options.created);
+  if (await exists(path.join(directory, FILES.collection))) {
+    throw new SealiftError('collection-exists', 'there is a collection already', {
+      subject: inert(directory),
+    });
+  }
+  if ((await exists(directory)) && (await readdir(directory)).length > 0) {
+    throw new SealiftError('destination-exists', 'the directory for the collection is not empty', {
+      subject: inert(directory),
+    });
+  }
+  if (await exists(recoveryFile)) {
+    throw new SealiftError('destination-exists', 'there is a file where the recovery key is to go', {
+      subject: inert(recoveryFile),
+    });
+  }
+  if (options.name === '' || /[\p{Cc}\p{Cs}]/u.test(options.name)) {
+    throw new SealiftError('invalid-argument', 'a collection needs a name without control characters', {
+      subject: inert(options.name),
+    });
+  }
+  const userId = options.userId ?? options.name;
+  const main = await makeKey(options, options.passphrase, userId, created);
+  const recovery = await makeKey(options, options.recoveryPassphrase, recoveryUserId(userId), created);
+  const metadata = await firstMetadata(main.signer, recovery.signer, created, options.lifetimes ?? {});
+  const root = metadata.get('1.root.json') ?? Buffer.alloc(0);
+  const id = rootFingerprint(parseRoot(root, { role: 'root', limits: options.limits, strict: true }));
+
+  await makeDirectory(path.dirname(directory));
+  const temporary = temporaryName(directory);
+  let hasRecoveryFile = false;
+  try {
+    for (const part of [DIRECTORIES.metadata, DIRECTORIES.certificates])
+      await makeDirectory(path.join(temporary, part));
+    for (const part of [DIRECTORIES.keys, DIRECTORIES.revocation])
+      await makeDirectory(path.join(temporary, part), SECRET_DIRECTORY);
+    for (const [name, bytes] of metadata)
+      await writeFileDurably(path.join(temporary, DIRECTORIES.metadata, name), bytes);
+    for (const { signer, revocation } of [main, recovery]) {
+      if (signer.fingerprint === undefined || signer.certificate === undefined) continue;
+      await writeFileDurably(
+        path.join(temporary, DIRECTORIES.certificates, `${signer.fingerprint}.pgp`),
+        signer.certificate,
+      );
+      if (revocation !== undefined) {
+        await writeFileDurably(
+          path.join(temporary, DIRECTORIES.revocation, `${signer.fingerprint}.asc`),
+          revocation,
+          SECRET_FILE,
+        );
+      }
+    }
+    await writeFileDurably(path.join(temporary, DIRECTORIES.keys, main.fileName), main.secret, SECRET_FILE);
+    await writeFileDurably(path.join(temporary, FILES.counter), '1\n');
+    const facts = {
+      created: formatDate(created),
+      formatVersion: FORMAT_VERSION,
+      id,
+      keys: options.keys,
+      name: options.name,
+    };
+    await writeFileDurably(path.join(temporary, FILES.collection), canonicalJson(facts));
+    await makeDirectory(path.dirname(recoveryFile));
+    await writeFileDurably(recoveryFile, recovery.secret, SECRET_FILE);
+    hasRecoveryFile = true;
+    await rename(temporary, directory);
+    await fsyncDirectory(path.dirname(directory));
+  } catch (error) {
+    await rm(temporary, { recursive: true, force: true });
+    if (hasRecoveryFile) await rm(recoveryFile, { force: true });
+    throw error;
+  }
+  return await openCollection(directory, options.limits);
+}
+
+function recoveryUserId(userId: string): string {
+  const match = /^(.*?)\s*(<[^<>]+>)$/s.exec(userId);
+  return match ? `${match[1]} (recovery) ${match[2]}` : `${userId} (recovery)`;
+}
+
+async function firstMetadata(
+  main: Signer,
+  recovery: Signer,
+  created: Date,
+  lifetimes: NonNullable<CreateCollectionOptions['lifetimes']>,
+): Promise<ReadonlyMap<string, Buffer>> {
+  const life = { ...DEFAULT_LIFETIMES, ...lifetimes };
+  const version = 1;
+  const keyObject = (signer: Signer): Record<string, JsonValue> => ({
+    [signer.keyId]: signer.key as unknown as JsonValue,
+  });
+  const byMain = { keyids: [main.keyId], threshold: 1 };
+  const root = await signMetadata(
+    {
+      ...envelope('root', 1, after(created, life.root)),
+      consistent_snapshot: true,
+      keys: { ...keyObject(main), ...keyObject(recovery) },
+      roles: {
+        root: { keyids: [main.keyId, recovery.keyId], threshold: 1 },
+        snapshot: byMain,
+        targets: byMain,
+        timestamp: byMain,
+      },
+    },
+    [main, recovery],
+    created,
+  );
+  const id = rootFingerprint(parseRoot(root, { role: 'root', limits: DEFAULT_LIMITS, strict: true }));
+  const delegation = (name: string, paths: readonly string[]): JsonObject => ({
+    name,
+    ...byMain,
+    paths,
+    terminating: true,
+  });
+  const targets = await signMetadata(
+    {
+      ...envelope('targets', version, after(created, life.targets)),
+      delegations: {
+        keys: keyObject(main),
+        roles: [
+          delegation('bundles', [`${BUNDLE_PREFIX}${id}/*.json`]),
+          delegation('images', prefixPatterns('', MAX_COMPONENTS)),
+        ],
+      },
+      targets: {},
+    },
+    [main],
+    created,
+  );
+  const empty = async (lifetime: number): Promise<Buffer> =>
+    await signMetadata(
+      { ...envelope('targets', version, after(created, lifetime)), targets: {} },
+      [main],
+      created,
+    );
+  const bundles = await empty(life.timestamp);
+  const images = await empty(life.images);
+  const snapshot = await signMetadata(
+    {
+      ...envelope('snapshot', version, after(created, life.timestamp)),
+      meta: {
+        'bundles.json': metaOf(version, bundles),
+        'images.json': metaOf(version, images),
+        'targets.json': metaOf(version, targets),
+      } as unknown as JsonObject,
+    },
+    [main],
+    created,
+  );
+  const timestamp = await signTimestamp(version, after(created, life.timestamp), snapshot, [main], created);
+  return new Map([
+    ['1.root.json', root],
+    [`${version}.targets.json`, targets],
+    [`${version}.bundles.json`, bundles],
+    [`${version}.images.json`, images],
+    [`${version}.snapshot.json`, snapshot],
+    ['timestamp.json', timestamp],
+  ]);
+}

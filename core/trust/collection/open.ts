@@ -1,0 +1,132 @@
+/** Opening a collection. */
+import path from 'node:path';
+import { inert, SealiftError } from '../../errors.ts';
+import { acquireLock } from '../../fs/lock.ts';
+import type { Limits } from '../../limits.ts';
+import type { CollectionSummary, KeySummary, RoleSummary } from '../../results.ts';
+import { readCertificate } from '../certificates.ts';
+import { BUNDLE_PREFIX, formatDate, rootFingerprint } from '../metadata.ts';
+import { openKeyring, unlock } from './keys.ts';
+import { publish, stageRoles } from './publish.ts';
+import { toImageTarget } from './sign.ts';
+import { stage, verifyAsGate } from './stage.ts';
+import {
+  type CollectionState,
+  FILES,
+  filesOf,
+  keysOfRole,
+  metadataOf,
+  readState,
+  reserveVersion,
+} from './state.ts';
+import type { Collection, ImageTarget } from './types.ts';
+
+/**
+ * Opens a collection. Signatures and expiry are not judged here: it must be possible to open one in order to
+ * renew it.
+ * @throws SealiftError `collection-not-found`, `state-damaged`, `format-unsupported`
+ */
+export async function openCollection(directory: string, limits: Limits): Promise<Collection> {
+  const state = await readState(path.resolve(directory), limits);
+  const images = new Map<string, ImageTarget>();
+  for (const { targets } of state.delegated.values()) {
+    for (const [name, target] of targets) {
+      if (!name.startsWith(BUNDLE_PREFIX) && !images.has(name)) images.set(name, toImageTarget(target));
+    }
+  }
+  const summary = await summarise(
+    state.id,
+    state.name,
+    filesOf(state),
+    state,
+    state.timestamp.created ?? state.created,
+  );
+  return {
+    directory: state.directory,
+    id: state.id,
+    name: state.name,
+    created: state.created,
+    keys: state.keys,
+    certificates: state.certificates,
+    rootFingerprint: rootFingerprint(state.publishedRoot),
+    rootVersion: state.publishedRoot.version,
+    images,
+    state,
+    stagedVersion: state.stagedVersion,
+    summary: () => summary,
+    lock: async (pid) => await acquireLock(path.join(state.directory, FILES.lock), pid),
+    reserveVersion: async () => await reserveVersion(state),
+    unlock: async (passphrase) => await unlock(state, passphrase),
+    keyring: async (roles, passphrase) => await openKeyring(state, roles, passphrase),
+    stageRoles: async (change) => {
+      await stageRoles(state, change);
+      return await openCollection(state.directory, limits);
+    },
+    stage: async (options, signers) => await stage(state, options, 'sign' in signers ? [signers] : signers),
+    publish: async (files) => {
+      await publish(state, files);
+      return await openCollection(state.directory, limits);
+    },
+  };
+}
+
+async function summarise(
+  id: string,
+  name: string,
+  files: ReadonlyMap<string, Uint8Array>,
+  state: CollectionState,
+  now: Date,
+): Promise<CollectionSummary> {
+  const base = {
+    id,
+    name: inert(name),
+    version: state.timestamp.version,
+    created: formatDate(state.timestamp.created ?? state.created),
+    rootFingerprint: rootFingerprint(state.publishedRoot),
+    rootVersion: state.publishedRoot.version,
+  };
+  try {
+    // What is staged is named by no snapshot yet, and so cannot be verified as a whole.
+    if (state.stagedVersion !== undefined)
+      throw new SealiftError('mix-and-match', 'there is something staged');
+    const set = await verifyAsGate(files, state, now);
+    return { ...base, expires: formatDate(set.effectiveExpiry()), roles: set.roleSummaries() };
+  } catch {
+    // A revoked or expired key: what is there can still be shown, as something nobody will take any more.
+    const roles = await describeRoles(state);
+    return { ...base, expires: roles.map(({ expires }) => expires).sort()[0] ?? base.created, roles };
+  }
+}
+
+/** What the metadata says of its roles; nothing is verified. */
+async function describeRoles(state: CollectionState): Promise<RoleSummary[]> {
+  const names = ['root', 'timestamp', 'snapshot', 'targets', ...state.delegated.keys()];
+  const roles: RoleSummary[] = [];
+  for (const role of names) {
+    const metadata = metadataOf(state, role);
+    const found = keysOfRole(state, role);
+    if (!metadata || !found) continue;
+    const keys: KeySummary[] = [];
+    for (const keyId of found.keyids) {
+      const key = found.keys.get(keyId);
+      if (!key) continue;
+      const certificate = key.keytype === 'openpgp' ? state.certificates.get(key.keyval.public) : undefined;
+      const judged = certificate && (await readCertificate(certificate, state.limits).catch(() => undefined));
+      keys.push({
+        keyId,
+        type: inert(key.keytype),
+        ...(key.keytype === 'openpgp' ? { fingerprint: key.keyval.public } : {}),
+        userId: judged?.userId,
+        expires: judged?.expires && formatDate(judged.expires),
+      });
+    }
+    roles.push({
+      role,
+      version: metadata.version,
+      expires: formatDate(metadata.expires),
+      threshold: found.threshold,
+      keys,
+    });
+  }
+  return roles;
+}

@@ -5,7 +5,7 @@ export const EXIT_CODES = {
   done: [0, 'done'],
   unexpected: [1, 'unexpected: a defect of sealift itself'],
   usage: [2, 'usage: an option, a name or a place is wrong'],
-  partly: [3, 'partly done: some images were let in, others refused'],
+  partly: [3, 'partly done: some images passed, others were refused or could not be had'],
   malformed: [4, 'damaged or malformed'],
   trust: [5, 'trust refused: signature, expiry, rollback, requirement'],
   source: [6, 'source not reachable, or it refused'],

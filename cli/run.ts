@@ -409,14 +409,14 @@ function reportError(
   const exitCode = exitCodeOf(error, stoppedBy());
   if (!screen.silent) stderr.write(`${errorText(error, screen.err, screen.debug)}\n`);
   if (screen.json) {
-    const { code, message, subject, got, want, hint, check } = error;
+    const { code, message, subject, got, want, hint, check, failures } = error;
     stdout.write(
       `${JSON.stringify({
         schemaVersion: JSON_SCHEMA_VERSION,
         ok: false,
         exitCode,
         command: command === undefined ? null : command.words.join(' '),
-        error: { code, message, subject, got, want, hint, check },
+        error: { code, message, subject, got, want, hint, check, failures },
       })}\n`,
     );
   }

@@ -115,7 +115,18 @@ export interface ErrorDetails {
   readonly hint?: string | undefined;
   /** The named check (docs/json-output.md) that refused, where one did. */
   readonly check?: string | undefined;
+  /** Where several images failed: each of them. */
+  readonly failures?: readonly ImageFailure[] | undefined;
   readonly cause?: unknown;
+}
+
+/** Why one image of several could not be had. */
+export interface ImageFailure {
+  /** Full name, or the location as it was asked for where that could not be learnt. */
+  readonly name: string;
+  readonly code: ErrorCode;
+  readonly message: string;
+  readonly hint?: string | undefined;
 }
 
 /**
@@ -130,6 +141,7 @@ export class SealiftError extends Error {
   readonly want: string | number | undefined;
   readonly hint: string | undefined;
   readonly check: string | undefined;
+  readonly failures: readonly ImageFailure[] | undefined;
 
   constructor(code: ErrorCode, message: string, details: ErrorDetails = {}) {
     super(message, details.cause === undefined ? undefined : { cause: details.cause });
@@ -139,6 +151,7 @@ export class SealiftError extends Error {
     this.want = details.want;
     this.hint = details.hint;
     this.check = details.check;
+    this.failures = details.failures;
   }
 
   get category(): ErrorCategory {
@@ -153,6 +166,7 @@ export class SealiftError extends Error {
       want: this.want ?? details.want,
       hint: this.hint ?? details.hint,
       check: this.check ?? details.check,
+      failures: this.failures ?? details.failures,
       cause: this.cause,
     });
     if (this.stack !== undefined) error.stack = this.stack;

@@ -11,7 +11,7 @@ import { targetsOf } from './exporting/plan.ts';
 import { requestsOf, SourceSet } from './exporting/sources.ts';
 import { exportToStream } from './exporting/stream.ts';
 import type { ExportPreview, ExportResult } from './results.ts';
-import { collectContent } from './transport/collect.ts';
+import { collectContent, imageFailure, throwFailures } from './transport/collect.ts';
 import { imageNameOf } from './transport/location.ts';
 import { openCollection } from './trust/collection.ts';
 import type { ExportOptions } from './workflow-options.ts';
@@ -35,7 +35,7 @@ export async function exportBundle(options: ExportOptions, context: Context): Pr
   const sources = new SourceSet(options, context);
   try {
     const { output } = options;
-    options = { ...options, images: await sources.named() };
+    options = { ...options, images: await namedBy(sources, options) };
     return output.kind === 'stream'
       ? await exportToStream(collection, sources, output.stream as Writable, options, context)
       : await exportToFile(collection, sources, output, options, context);
@@ -46,8 +46,9 @@ export async function exportBundle(options: ExportOptions, context: Context): Pr
 }
 
 /**
- * What an export of `options.images` would carry: everything small is fetched, nothing is signed or written.
- * @throws SealiftError of the sources; `invalid-argument` where nothing was asked for
+ * What an export of `options.images` would carry: everything small is fetched, nothing is signed or written. What some of
+ * the images fail with is part of the result.
+ * @throws SealiftError of the sources where no image can be had; `invalid-argument` where nothing was asked for
  */
 export async function previewExport(
   options: Pick<
@@ -70,10 +71,12 @@ export async function previewExport(
     const images = await sources.named();
     const content = await collectContent(
       await requestsOf(images, sources, options, context),
-      options,
+      { ...options, tolerant: true },
       context,
     );
     const texts = new Map(images.map((named) => [imageNameOf(named), named.text]));
+    const failed = [...sources.failed, ...content.failed];
+    if (content.images.length === 0) throwFailures(failed, failed.length);
     return {
       dryRun: true,
       images: content.images.map((image) => ({
@@ -86,6 +89,7 @@ export async function previewExport(
         evidence: image.evidence.length,
         digestMadeHere: image.digestMadeHere,
       })),
+      failed: failed.map(imageFailure),
       blobs: {
         count: content.blobs.size,
         bytes: [...content.blobs.values()].reduce((sum, { size }) => sum + size, 0),
@@ -109,11 +113,20 @@ export async function resolveTargets(
   try {
     context.emit({ type: 'phase', phase: 'resolve', title: 'resolving images' });
     const bare = { ...options, platforms: [], includeEvidence: false };
-    const requests = await requestsOf(await sources.named(), sources, bare, context);
+    const requests = await requestsOf(await namedBy(sources, options), sources, bare, context);
     return targetsOf(await collectContent(requests, bare, context));
   } finally {
     await sources.close();
   }
+}
+
+async function namedBy(
+  sources: SourceSet,
+  { images }: Pick<ExportOptions, 'images'>,
+): Promise<typeof images> {
+  const named = await sources.named();
+  throwFailures(sources.failed, images.length);
+  return named;
 }
 
 function refuseEmpty(options: Pick<ExportOptions, 'images'>): void {

@@ -2,6 +2,7 @@
  * Result objects of the workflows, format 1 (docs/json-output.md): what `--json` prints, what the text output
  * and the TUI show. Plain data, no classes; new fields may be added at any time.
  */
+import type { ImageFailure } from './errors.ts';
 import type { CheckName } from './events.ts';
 
 /** The five states an image can be in, and no others. */
@@ -130,6 +131,8 @@ export interface ExportPreview {
     readonly evidence: number;
     readonly digestMadeHere: boolean;
   }[];
+  /** Images that an export would stop at. */
+  readonly failed: readonly ImageFailure[];
   /** Distinct blobs of all images and their evidence. */
   readonly blobs: { readonly count: number; readonly bytes: number };
   /** Values of lists that are no image. */

@@ -2,6 +2,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { inert, SealiftError } from '../../core/errors.ts';
 import type { Command } from '../command.ts';
+import { EXIT_CODES } from '../exit-codes.ts';
 import { transferOptions } from '../options/common.ts';
 import { listOptions, readLists } from '../options/lists.ts';
 import { loginFromOptions, loginOptions, withLogin } from '../options/login.ts';
@@ -202,7 +203,11 @@ export const exportCommand: Command = {
     if (output === undefined || dryRun) {
       const preview = await workflows.previewExport(common, await runtime.context());
       const result = { ...preview, skipped: listed.skipped };
-      return { result, text: (view) => previewText(result, view) };
+      return {
+        result,
+        text: (view) => previewText(result, view),
+        ...(result.failed.length === 0 ? {} : { exitCode: EXIT_CODES.partly[0] }),
+      };
     }
     const target = toStdout
       ? ({ kind: 'stream', stream: runtime.claimStdout() } as const)

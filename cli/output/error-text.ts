@@ -1,4 +1,4 @@
-import { inert, type SealiftError } from '../../core/errors.ts';
+import { type ImageFailure, inert, type SealiftError } from '../../core/errors.ts';
 import type { Style } from './style.ts';
 
 /**
@@ -20,6 +20,7 @@ export function errorText(error: SealiftError, style: Style, debug = false): str
   detail('got', error.got);
   detail('want', error.want);
   detail('check', error.check);
+  for (const failure of error.failures ?? []) lines.push(...failureText(failure));
   lines.push(`  code:  ${error.code}`);
   if (error.hint !== undefined) lines.push(`sealift: hint: ${inert(error.hint, 2000)}`);
   if (error.code === 'internal') {
@@ -30,6 +31,15 @@ export function errorText(error: SealiftError, style: Style, debug = false): str
     );
   }
   return lines.join('\n');
+}
+
+/** One image of several that failed. */
+export function failureText({ name, code, message, hint }: ImageFailure): string[] {
+  return [
+    `  ${inert(name, 1000)}`,
+    `    ${inert(message, 2000)} (${code})`,
+    ...(hint === undefined ? [] : [`    hint: ${inert(hint, 2000)}`]),
+  ];
 }
 
 function stackOf(error: SealiftError): string {

@@ -2,10 +2,11 @@
 import { inert } from '../../core/errors.ts';
 import type { ExportPreview } from '../../core/results.ts';
 import type { TextView } from '../command.ts';
+import { failureText } from './error-text.ts';
 import { formatSize, plural, table } from './format.ts';
 
 export function previewText(result: ExportPreview, { style }: TextView): string {
-  const { images, blobs, skipped } = result;
+  const { images, failed, blobs, skipped } = result;
   return [
     ...images.flatMap((image) => [
       style.bold(inert(image.name)),
@@ -21,6 +22,9 @@ export function previewText(result: ExportPreview, { style }: TextView): string 
         ? ['  digest made here: signatures of the image in a registry cannot apply to it']
         : []),
     ]),
+    ...(failed.length === 0
+      ? []
+      : ['', style.bold('Cannot be had'), ...failed.flatMap((failure) => failureText(failure))]),
     ...(skipped.length === 0
       ? []
       : [
@@ -33,6 +37,11 @@ export function previewText(result: ExportPreview, { style }: TextView): string 
         ]),
     '',
     `${plural(images.length, 'image')}, ${plural(blobs.count, 'blob')}, ${formatSize(blobs.bytes)} in all; nothing was signed or written`,
+    ...(failed.length === 0
+      ? []
+      : [
+          `${plural(failed.length, 'image')} cannot be had: an export of this list would stop before it signs`,
+        ]),
   ]
     .map((line) => line.trimEnd())
     .join('\n');

@@ -1,9 +1,9 @@
 /** The sources of an export: each opened once, when first needed. */
 import type { Context } from '../context.ts';
-import { SealiftError } from '../errors.ts';
+import { inert, isSealiftError, SealiftError } from '../errors.ts';
 import type { ParsedManifest } from '../oci/manifest.ts';
 import { fullName } from '../transport/bundle/names.ts';
-import type { ImageRequest } from '../transport/collect.ts';
+import type { FailedImage, ImageRequest } from '../transport/collect.ts';
 import { givenName, imageNameOf, type NamedLocation, placeOf, referenceIn } from '../transport/location.ts';
 import { openSource, type Source } from '../transport/source.ts';
 import type { ExportOptions } from '../workflow-options.ts';
@@ -14,6 +14,7 @@ export class SourceSet {
   readonly #context: Context;
   /** By place, since an archive of many images is opened, and written out, once. */
   readonly #open = new Map<string, Promise<Source>>();
+  readonly #failed: FailedImage[] = [];
   #images: readonly NamedLocation[];
 
   constructor(options: Pick<ExportOptions, 'images' | 'source'>, context: Context) {
@@ -22,35 +23,48 @@ export class SourceSet {
     this.#images = options.images;
   }
 
+  /** Locations whose images `named()` could not learn. */
+  get failed(): readonly FailedImage[] {
+    return this.#failed;
+  }
+
   /**
-   * What was asked for with a name for each image: where a location names none of its images, all that it has.
-   * @throws SealiftError `invalid-reference` where the location knows no name either
+   * What was asked for with a name for each image: where a location names none of its images, all that it has. A location
+   * that cannot be read, or knows no name either (`invalid-reference`), is in `failed`.
    */
   async named(): Promise<readonly NamedLocation[]> {
     const images: NamedLocation[] = [];
     for (const named of this.#options.images) {
-      if (givenName(named) !== undefined) {
-        images.push(named);
-        continue;
+      try {
+        images.push(...(givenName(named) === undefined ? await this.#namesOf(named) : [named]));
+      } catch (error) {
+        if (!isSealiftError(error) || error.category === 'cancelled') throw error;
+        this.#failed.push({ name: inert(named.text), error });
       }
-      const { location, text } = named;
-      const source = await this.#at(location, text);
-      const wanted = referenceIn(location);
-      const digest = wanted === '' ? undefined : (await source.manifest(wanted)).digest;
-      let found = [];
-      for (const known of (await source.names?.()) ?? []) {
-        if (digest === undefined || (await source.manifest(known.reference)).digest === digest)
-          found.push(known);
-      }
-      // An image of several names that was asked for by one of them has that one.
-      const asked = found.filter(({ name }) => name === fullName(wanted));
-      if (asked.length > 0) found = asked;
-      if (found.length === 0 || 'reference' in location || location.kind === 'file') throw unnamed(named);
-      for (const { name, reference } of found)
-        images.push({ name, location: { ...location, name: reference }, text: `${name}=${text}` });
     }
     this.#images = images;
     return images;
+  }
+
+  async #namesOf(named: NamedLocation): Promise<readonly NamedLocation[]> {
+    const { location, text } = named;
+    const source = await this.#at(location, text);
+    const wanted = referenceIn(location);
+    const digest = wanted === '' ? undefined : (await source.manifest(wanted)).digest;
+    let found = [];
+    for (const known of (await source.names?.()) ?? []) {
+      if (digest === undefined || (await source.manifest(known.reference)).digest === digest)
+        found.push(known);
+    }
+    // An image of several names that was asked for by one of them has that one.
+    const asked = found.filter(({ name }) => name === fullName(wanted));
+    if (asked.length > 0) found = asked;
+    if (found.length === 0 || 'reference' in location || location.kind === 'file') throw unnamed(named);
+    return found.map(({ name, reference }) => ({
+      name,
+      location: { ...location, name: reference },
+      text: `${name}=${text}`,
+    }));
   }
 
   get(image: number): Promise<Source> {
@@ -85,7 +99,13 @@ export function requestsOf(
   return Promise.all(
     images.map(async (named, index) => {
       const name = imageNameOf(named);
-      const request = { name, reference: referenceIn(named.location), source: await sources.get(index) };
+      const { location } = named;
+      const request = {
+        name,
+        reference: referenceIn(location),
+        source: await sources.get(index).catch(unavailable),
+        ...(location.kind === 'docker' ? { host: location.reference.domain } : {}),
+      };
       if (!lookaside) return request;
       return {
         ...request,
@@ -96,6 +116,13 @@ export function requestsOf(
       };
     }),
   );
+}
+
+/** Stands for a source that cannot be opened, which is told when its image's turn comes. */
+function unavailable(error: unknown): Source {
+  if (!isSealiftError(error)) throw error;
+  const fail = (): Promise<never> => Promise.reject(error);
+  return { location: '', manifest: fail, blob: fail, referrers: fail, close: async () => {} };
 }
 
 function unnamed(named: NamedLocation): unknown {

@@ -4,7 +4,7 @@
  * configs and layers are only listed.
  */
 import type { Context } from '../context.ts';
-import { inert, SealiftError } from '../errors.ts';
+import { type ImageFailure, inert, isSealiftError, SealiftError } from '../errors.ts';
 import type { AttachedEvidence } from '../evidence/wrap.ts';
 import { asObject, parseJson } from '../json/strict.ts';
 import {
@@ -69,6 +69,14 @@ export interface Content {
   /** Every blob to carry, by digest. */
   readonly blobs: Map<Digest, ContentBlob>;
   readonly evidence: Map<Digest, CollectedEvidence>;
+  /** Images that could not be had; empty unless `tolerant`. */
+  readonly failed: readonly FailedImage[];
+}
+
+export interface FailedImage {
+  /** Full name, or the location as it was asked for where that could not be learnt. */
+  readonly name: string;
+  readonly error: SealiftError;
 }
 
 export interface ImageRequest {
@@ -76,6 +84,8 @@ export interface ImageRequest {
   /** Tag or digest at the source. */
   readonly reference: string;
   readonly source: Source;
+  /** Registry the source is in; once it cannot be reached, no further image is asked for there. */
+  readonly host?: string | undefined;
   /** Evidence beside the source, for a manifest of the image. */
   readonly attached?: ((manifest: ParsedManifest) => Promise<readonly AttachedEvidence[]>) | undefined;
 }
@@ -88,23 +98,32 @@ export interface CollectOptions {
   readonly excludeReferrers?: boolean | undefined;
   /** Takes layers that may only be had from their vendor, as far as the source has them. */
   readonly includeForeign?: boolean | undefined;
+  /** Tells in `failed` what could not be had, instead of throwing. */
+  readonly tolerant?: boolean | undefined;
   readonly concurrency: number;
 }
 
 const ATTESTATION_TYPE = 'vnd.docker.reference.type';
 const ATTESTATION_SUBJECT = 'vnd.docker.reference.digest';
 
+/** Kinds of failure that are about one image, so that the others are worth looking at. */
+const OF_ONE_IMAGE: ReadonlySet<string> = new Set(['source', 'malformed', 'usage', 'trust']);
+
 /**
- * Collects the content of all `requests`, in order.
- * @throws SealiftError of the source; `name-conflict` where one name is asked for with two digests; `source-not-found`
- *   where an image has none of the platforms asked for; `foreign-layer` for layers a registry may not hand out
+ * Collects the content of all `requests`, in order. All of them are tried, so that everything that is wrong with a long
+ * list is known at once.
+ * @throws SealiftError of the source, or one that names all images that failed; `name-conflict` where one name is asked
+ *   for with two digests; `source-not-found` where an image has none of the platforms asked for; `foreign-layer` for
+ *   layers a registry may not hand out
  */
 export async function collectContent(
   requests: readonly ImageRequest[],
   options: CollectOptions,
   context: Context,
 ): Promise<Content> {
-  const content: Content = { images: [], blobs: new Map(), evidence: new Map() };
+  const failed: FailedImage[] = [];
+  const content: Content = { images: [], blobs: new Map(), evidence: new Map(), failed };
+  const down = new Map<string, SealiftError>();
   const wanted = options.platforms.map((text) => parsePlatform(text));
   const images = await mapLimited(
     [...requests.entries()],
@@ -112,11 +131,30 @@ export async function collectContent(
     context.signal,
     async ([index, request]) => {
       const collector = new ImageCollector(request, index, wanted, options, context, content);
-      return collector.run();
+      try {
+        refuseWhatIsDown(request, down);
+        return await collector.run();
+      } catch (error) {
+        if (!isSealiftError(error) || !OF_ONE_IMAGE.has(error.category)) throw error;
+        if (request.host !== undefined && isDown(error) && !down.has(request.host))
+          down.set(request.host, error);
+        return error;
+      }
     },
   );
+  const failures = new Set<number>();
+  for (const [index, image] of images.entries()) {
+    const name = requests[index]?.name ?? '';
+    if (!(image instanceof SealiftError)) continue;
+    failures.add(index);
+    failed.push({ name, error: image });
+  }
+  if (options.tolerant !== true) throwFailures(failed, requests.length);
+  for (const [digest, blob] of content.blobs)
+    if ([...blob.images].every((index) => failures.has(index))) content.blobs.delete(digest);
   const seen = new Map<string, Digest>();
   for (const image of images) {
+    if (image instanceof SealiftError) continue;
     const before = seen.get(image.name);
     if (before !== undefined && before !== image.manifest.digest) {
       throw new SealiftError(
@@ -132,6 +170,44 @@ export async function collectContent(
     seen.set(image.name, image.manifest.digest);
   }
   return content;
+}
+
+/** True where the next request to the same registry would fail in the same way. */
+function isDown({ code, got }: SealiftError): boolean {
+  // With a number it is a status or a count of bytes, so somebody answered.
+  return (
+    code === 'source-rate-limited' || (/^source-(?:unreachable|tls)$/.test(code) && typeof got !== 'number')
+  );
+}
+
+function refuseWhatIsDown({ host }: ImageRequest, down: ReadonlyMap<string, SealiftError>): void {
+  const before = host === undefined ? undefined : down.get(host);
+  if (before === undefined) return;
+  const { code, hint } = before;
+  throw new SealiftError(code, `not asked for, as ${inert(host ?? '')} failed before: ${before.message}`, {
+    hint,
+    cause: before,
+  });
+}
+
+/**
+ * Throws what failed, if anything did: a single failure as it is, several as one that has them all.
+ * @param asked how many images were asked for
+ */
+export function throwFailures(failed: readonly FailedImage[], asked: number): void {
+  const [first] = failed;
+  if (first === undefined) return;
+  if (failed.length === 1) throw first.error;
+  const { error } = failed.find((one) => one.error.category === 'source') ?? first;
+  throw new SealiftError(error.code, `${failed.length} of ${asked} images cannot be had`, {
+    failures: failed.map(imageFailure),
+    hint: 'the same command with --dry-run shows the state of every image; leave out of the list what is not needed',
+    cause: error,
+  });
+}
+
+export function imageFailure({ name, error: { code, message, hint } }: FailedImage): ImageFailure {
+  return { name, code, message, ...(hint === undefined ? {} : { hint }) };
 }
 
 class ImageCollector {

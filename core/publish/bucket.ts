@@ -2,62 +2,27 @@
  * An S3-compatible bucket as a destination (docs/static-bucket.md). Every upload is signed with the hash of its content,
  * so that a server that checks it takes nothing else; the content is hashed on its way here as well, for servers that do not.
  */
-import { createHash, type Hash } from 'node:crypto';
-import { read as fsRead } from 'node:fs';
+import { createHash } from 'node:crypto';
 import { Readable } from 'node:stream';
-import { setTimeout as wait } from 'node:timers/promises';
-import { promisify } from 'node:util';
-import type { S3Client, S3ClientConfig } from '@aws-sdk/client-s3';
 import type { Context } from '../context.ts';
-import { inert, isSealiftError, SealiftError } from '../errors.ts';
+import { isSealiftError, SealiftError } from '../errors.ts';
 import { digestAlgorithm, digestHex, digestOf } from '../oci/digest.ts';
-import { forEachLimited } from '../util/concurrency.ts';
-import type { Destination, Listed, ObjectToPut, OpenBlob } from './destination.ts';
+import { createSemaphore, forEachLimited } from '../util/concurrency.ts';
+import { checkedChunks, putParts } from './bucket-parts.ts';
+import { type BucketOptions, configOf, createSender, ExpectedFailure, signWith } from './bucket-requests.ts';
+import type { Destination, Listed, ObjectToPut } from './destination.ts';
 import { ROOT_KEY } from './plan.ts';
 import { damagedSource } from './static-directory.ts';
 
-export interface BucketOptions {
-  readonly bucket: string;
-  /** Before every key, without slashes at its ends; empty for none. */
-  readonly prefix: string;
-  readonly endpoint?: string | undefined;
-  readonly region?: string | undefined;
-  readonly profile?: string | undefined;
-  /** The bucket is part of the path, not of the host. */
-  readonly pathStyle: boolean;
-  /** Certificates (PEM) the endpoint may be signed by, beside those of the system. */
-  readonly ca?: readonly string[] | undefined;
-  /** How often a failed request is tried again. */
-  readonly retryTimes: number;
-  /** A server that says nothing for this long is given up, milliseconds. */
-  readonly timeoutMs: number;
-  /** Blobs larger than this go in parts that a later run need not send again; bytes. */
-  readonly multipartFrom?: number | undefined;
-  /** Bytes; larger where there would be more than 10,000 parts. */
-  readonly partSize?: number | undefined;
-  /** Waits before a request is tried again, milliseconds; doubled each time. */
-  readonly retryDelayMs?: number | undefined;
-}
-
 const MULTIPART_FROM = 512 * 1024 * 1024;
-const PART_SIZE = 32 * 1024 * 1024;
-const MOST_PARTS = 10_000;
 const MOST_COPY = 5 * 1024 ** 3;
 const CHUNK = 1024 * 1024;
-const MOST_WAIT = 30_000;
 const FOREVER = 'public, max-age=31536000, immutable';
 const DIGEST_HEADER = 'docker-content-digest';
-const readAsync = promisify(fsRead);
+/** Parts in memory at once, over all blobs. */
+const PARTS_HELD = 6;
 
-type Sdk = typeof import('@aws-sdk/client-s3');
-
-/** What an answer that is no success says. */
-interface Failure {
-  readonly status: number;
-  readonly name: string;
-  readonly message: string;
-  readonly retryAfterMs: number | undefined;
-}
+export type { BucketOptions } from './bucket-requests.ts';
 
 /** The bucket as a destination. AWS's own client library is loaded here and nowhere else. */
 export async function openBucket(options: BucketOptions, context: Context): Promise<Destination> {
@@ -70,35 +35,8 @@ export async function openBucket(options: BucketOptions, context: Context): Prom
   let listedPrefixes: readonly string[] = [];
   let isConditional = true;
   let matchesTags = true;
-
-  /** Sends, and sends again what may succeed another time. `make` is called for each attempt. */
-  async function send<T>(
-    what: string,
-    make: (client: S3Client, signal: AbortSignal) => Promise<T>,
-    expected: (failure: Failure) => boolean = () => false,
-  ): Promise<T> {
-    for (let attempt = 0; ; attempt++) {
-      context.signal.throwIfAborted();
-      try {
-        return await make(client, context.signal);
-      } catch (error) {
-        context.signal.throwIfAborted();
-        if (isSealiftError(error)) throw error;
-        const failure = failureOf(error);
-        if (expected(failure)) throw new ExpectedFailure(failure);
-        if (!isTransient(failure) || attempt >= options.retryTimes)
-          throw explain(failure, what, location, error);
-        const delay = failure.retryAfterMs ?? (options.retryDelayMs ?? 250) * 2 ** attempt;
-        context.emit({
-          type: 'notice',
-          level: 'info',
-          code: 'retry',
-          message: `${what}: ${failure.status || inert(failure.name)}; trying again`,
-        });
-        await wait(Math.min(delay, MOST_WAIT), undefined, { signal: context.signal });
-      }
-    }
-  }
+  const send = createSender(client, options, location, context);
+  const held = createSemaphore(PARTS_HELD);
 
   /** What must hold at the key for a write to be made, where the server knows such a thing. */
   function conditionOf(object: ObjectToPut): { IfNoneMatch?: '*'; IfMatch?: string } {
@@ -253,65 +191,6 @@ export async function openBucket(options: BucketOptions, context: Context): Prom
   const sizeOf = async (key: string): Promise<number | undefined> => (await head(key))?.size;
   const tagOf = async (key: string): Promise<string | undefined> => (await head(key))?.etag;
 
-  async function putParts(
-    object: ObjectToPut,
-    blob: OpenBlob,
-    progress: (bytes: number) => void,
-  ): Promise<void> {
-    const Key = keyOf(object.key);
-    const partSize = Math.max(options.partSize ?? PART_SIZE, Math.ceil(object.size / MOST_PARTS));
-    const { id, there } = await findUpload(sdk, send, Bucket, Key, object.key);
-    const UploadId =
-      id ??
-      (await send(`beginning ${object.key}`, async (s3, signal) => {
-        const { Bucket: _bucket, Key: _key, ...rest } = headersOf(object);
-        const command = new sdk.CreateMultipartUploadCommand({ Bucket, Key, ...rest });
-        return (await s3.send(command, { abortSignal: signal })).UploadId;
-      }));
-    const whole = createHash(digestAlgorithm(object.digest));
-    const parts: { PartNumber: number; ETag: string }[] = [];
-    for (let at = 0; at < object.size; at += partSize) {
-      const bytes = await readPart(blob, at, Math.min(partSize, object.size - at));
-      whole.update(bytes);
-      const PartNumber = parts.length + 1;
-      const md5 = createHash('md5').update(bytes).digest('hex');
-      const before = there.get(PartNumber);
-      if (before?.size === bytes.length && before.etag.replaceAll('"', '') === md5) {
-        parts.push({ PartNumber, ETag: before.etag });
-      } else {
-        const sha256 = createHash('sha256').update(bytes).digest('hex');
-        const ETag = await send(`writing part ${PartNumber} of ${object.key}`, async (s3, signal) => {
-          const command = new sdk.UploadPartCommand({ Bucket, Key, UploadId, PartNumber, Body: bytes });
-          signWith(command, sha256);
-          return (await s3.send(command, { abortSignal: signal })).ETag ?? `"${md5}"`;
-        });
-        parts.push({ PartNumber, ETag });
-      }
-      progress(at + bytes.length);
-    }
-    if (whole.digest('hex') !== digestHex(object.digest)) {
-      await send('giving up an upload', (s3, signal) =>
-        s3.send(new sdk.AbortMultipartUploadCommand({ Bucket, Key, UploadId }), { abortSignal: signal }),
-      );
-      throw damagedSource(object);
-    }
-    await send(`finishing ${object.key}`, async (s3, signal) => {
-      const command = new sdk.CompleteMultipartUploadCommand({
-        Bucket,
-        Key,
-        UploadId,
-        MultipartUpload: { Parts: parts },
-      });
-      try {
-        await s3.send(command, { abortSignal: signal });
-      } catch (error) {
-        // Completed already, by an attempt whose answer was lost.
-        if (failureOf(error).name !== 'NoSuchUpload' || (await sizeOf(object.key)) !== object.size)
-          throw error;
-      }
-    });
-  }
-
   return {
     location,
     lock: async () => {},
@@ -355,8 +234,14 @@ export async function openBucket(options: BucketOptions, context: Context): Prom
       const blob = await source.open(object.digest);
       try {
         if (blob.size !== object.size) throw damagedSource(object);
-        if (object.size > (options.multipartFrom ?? MULTIPART_FROM))
-          return await putParts(object, blob, progress);
+        if (object.size > (options.multipartFrom ?? MULTIPART_FROM)) {
+          const { Bucket: bucket, Key: key, ...headers } = headersOf(object);
+          const isThere = async () => (await sizeOf(object.key)) === object.size;
+          const { partSize } = options;
+          const { pool, signal } = context;
+          const target = { sdk, send, bucket, key, headers, partSize, held, pool, signal, isThere };
+          return await putParts(target, object, blob, progress);
+        }
         const algorithm = digestAlgorithm(object.digest);
         const sha256 =
           algorithm === 'sha256'
@@ -416,60 +301,6 @@ export async function openBucket(options: BucketOptions, context: Context): Prom
   };
 }
 
-/** A failure that the caller of `send` knows what to do about. */
-class ExpectedFailure extends Error {
-  readonly failure: Failure;
-  constructor(failure: Failure) {
-    super(failure.message);
-    this.failure = failure;
-  }
-}
-
-function configOf(options: BucketOptions): S3ClientConfig {
-  const { endpoint, region, profile, ca } = options;
-  return {
-    ...(endpoint !== undefined && { endpoint }),
-    ...(region !== undefined && { region }),
-    ...(profile !== undefined && { profile }),
-    forcePathStyle: options.pathStyle,
-    // What is on by default, others' servers refuse; the hash of the content is signed in any case.
-    requestChecksumCalculation: 'WHEN_REQUIRED',
-    responseChecksumValidation: 'WHEN_REQUIRED',
-    // A stream cannot be sent twice by the library; `send` tries again with a new one.
-    maxAttempts: 1,
-    // Failures are told by `send`; the library would write some of them to the console.
-    logger: { trace: nothing, debug: nothing, info: nothing, warn: nothing, error: nothing },
-    requestHandler: {
-      connectionTimeout: Math.min(options.timeoutMs, 10_000),
-      socketTimeout: options.timeoutMs,
-      ...(ca !== undefined && { httpsAgent: { keepAlive: true, maxSockets: 64, ca: [...ca] } }),
-    },
-  };
-}
-
-function nothing(): void {}
-
-/** Signs with the hash of the content, which is known beforehand (SigV4, `x-amz-content-sha256`). */
-function signWith(
-  command: {
-    readonly middlewareStack: {
-      add(middleware: never, options: { step: 'build'; name: string; override: boolean }): void;
-    };
-  },
-  sha256: string,
-): void {
-  const middleware =
-    (next: (args: unknown) => unknown) => (args: { request: { headers: Record<string, string> } }) => {
-      args.request.headers['x-amz-content-sha256'] = sha256;
-      return next(args);
-    };
-  command.middlewareStack.add(middleware as never, {
-    step: 'build',
-    name: 'sealiftContentHash',
-    override: true,
-  });
-}
-
 function unquoted(etag: string | undefined): string | undefined {
   return etag?.replaceAll('"', '');
 }
@@ -480,160 +311,4 @@ function isBlob({ key, mutable }: ObjectToPut): boolean {
 
 function isCovered(key: string, prefixes: readonly string[]): boolean {
   return key !== ROOT_KEY && prefixes.some((prefix) => key.startsWith(prefix));
-}
-
-/** The unfinished upload of that key, the newest where there are several, and its parts. */
-async function findUpload(
-  sdk: Sdk,
-  send: <T>(
-    what: string,
-    make: (client: S3Client, signal: AbortSignal) => Promise<T>,
-    expected?: (failure: Failure) => boolean,
-  ) => Promise<T>,
-  Bucket: string,
-  Key: string,
-  shown: string,
-): Promise<{ id: string | undefined; there: Map<number, { size: number; etag: string }> }> {
-  const there = new Map<number, { size: number; etag: string }>();
-  const found = await send(
-    `looking for parts of ${shown}`,
-    (s3, signal) =>
-      s3.send(new sdk.ListMultipartUploadsCommand({ Bucket, Prefix: Key }), { abortSignal: signal }),
-    ({ status }) => status === 501 || status === 403,
-  ).catch((error: unknown) => {
-    // A server that cannot say starts the upload anew.
-    if (error instanceof ExpectedFailure) return { Uploads: [] };
-    throw error;
-  });
-  const newest = (found.Uploads ?? [])
-    .filter((upload) => upload.Key === Key && upload.UploadId !== undefined)
-    .sort((a, b) => (b.Initiated?.getTime() ?? 0) - (a.Initiated?.getTime() ?? 0))[0];
-  if (!newest?.UploadId) return { id: undefined, there };
-  const UploadId = newest.UploadId;
-  let marker: string | undefined;
-  do {
-    const PartNumberMarker = marker;
-    const page = await send(`listing parts of ${shown}`, (s3, signal) =>
-      s3.send(new sdk.ListPartsCommand({ Bucket, Key, UploadId, PartNumberMarker }), { abortSignal: signal }),
-    );
-    for (const { PartNumber, Size, ETag } of page.Parts ?? []) {
-      if (PartNumber !== undefined && ETag !== undefined)
-        there.set(PartNumber, { size: Size ?? -1, etag: ETag });
-    }
-    marker = page.IsTruncated === true ? page.NextPartNumberMarker : undefined;
-  } while (marker !== undefined);
-  return { id: UploadId, there };
-}
-
-async function readPart(blob: OpenBlob, at: number, size: number): Promise<Buffer> {
-  const bytes = Buffer.allocUnsafe(size);
-  let done = 0;
-  while (done < size) {
-    const { bytesRead } = await readAsync(blob.fd, bytes, done, size - done, blob.offset + at + done);
-    if (bytesRead === 0) break;
-    done += bytesRead;
-  }
-  return bytes.subarray(0, done);
-}
-
-/** The blob in pieces. The last one is held back until the whole is known to be right: a wrong blob is never complete. */
-async function* checkedChunks(
-  object: ObjectToPut,
-  blob: OpenBlob,
-  hash: Hash,
-  progress: (bytes: number) => void,
-): AsyncGenerator<Buffer> {
-  for (let at = 0; at < object.size; at += CHUNK) {
-    const bytes = await readPart(blob, at, Math.min(CHUNK, object.size - at));
-    hash.update(bytes);
-    const isLast = at + CHUNK >= object.size;
-    if (isLast && hash.digest('hex') !== digestHex(object.digest)) throw damagedSource(object);
-    progress(at + bytes.length);
-    yield bytes;
-  }
-}
-
-function failureOf(error: unknown): Failure {
-  const {
-    name = '',
-    message = '',
-    code,
-    $metadata,
-    $response,
-  } = error as {
-    name?: string;
-    message?: string;
-    code?: string;
-    $metadata?: { httpStatusCode?: number };
-    $response?: { statusCode?: number; headers?: Record<string, string> };
-  };
-  const status = $metadata?.httpStatusCode ?? $response?.statusCode ?? 0;
-  const after = $response?.headers?.['retry-after'];
-  return {
-    status,
-    name: typeof code === 'string' && status === 0 ? code : name,
-    message,
-    retryAfterMs: after !== undefined && /^\d{1,5}$/.test(after) ? Number(after) * 1000 : undefined,
-  };
-}
-
-const TRANSIENT = new Set(['SlowDown', 'RequestTimeout', 'InternalError', 'ConditionalRequestConflict']);
-const NETWORK = /^(?:E[A-Z]+|TimeoutError|HPE_\w+|NetworkingError)$/;
-
-function isTransient({ status, name }: Failure): boolean {
-  if (status === 0) return NETWORK.test(name);
-  if (status === 501) return false;
-  return status >= 500 || status === 429 || status === 408 || status === 409 || TRANSIENT.has(name);
-}
-
-function explain(failure: Failure, what: string, location: string, cause: unknown): SealiftError {
-  const { status, name } = failure;
-  const message = inert(failure.message || name);
-  const details = { subject: location, cause };
-  if (name === 'XAmzContentSHA256Mismatch' || name === 'BadDigest') {
-    return new SealiftError(
-      'digest-mismatch',
-      `${what}: the server received other bytes than were signed for`,
-      {
-        ...details,
-        hint: 'something on the way changes content; run the same command again',
-      },
-    );
-  }
-  if (/Credential|Token/.test(name) && (status === 0 || status === 400)) {
-    return new SealiftError(
-      'destination-failed',
-      `there are no usable credentials for the bucket: ${message}`,
-      {
-        ...details,
-        hint: 'set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a profile with --profile',
-      },
-    );
-  }
-  if (status === 401 || status === 403) {
-    return new SealiftError('destination-failed', `${what}: refused with status ${status}: ${message}`, {
-      ...details,
-      hint: 'the credentials need to list, read, write and, with --prune, delete objects of the bucket',
-    });
-  }
-  if (name === 'NoSuchBucket') {
-    return new SealiftError('destination-failed', 'there is no such bucket', {
-      ...details,
-      hint: 'make the bucket first; sealift makes none',
-    });
-  }
-  if (message.includes('Region is missing')) {
-    return new SealiftError('invalid-argument', 'the region of the bucket is not known', {
-      subject: '--region',
-      hint: 'add --region, or set AWS_REGION',
-      cause,
-    });
-  }
-  return new SealiftError(
-    'destination-failed',
-    status === 0
-      ? `${what}: the server could not be reached, or broke off: ${message}`
-      : `${what}: status ${status}: ${message}`,
-    { ...details, hint: 'run the same command again; it goes on where it stopped' },
-  );
 }

@@ -3,13 +3,12 @@
  * what it uses, and in one interface, so that tests can put something else in its place.
  */
 import type { Context } from '../core/context.ts';
-import type { previewExport } from '../core/export.ts';
 import type { ImageDetails, ImageDetailsOptions } from '../core/image-details.ts';
 import type { InspectOptions } from '../core/inspect.ts';
 import type { Limits } from '../core/limits.ts';
 import type { ImageList } from '../core/lists/list.ts';
 import type { WorkerPool } from '../core/pool/pool.ts';
-import type { ImagePreview, PreviewOptions, TagList, TagListOptions } from '../core/preview.ts';
+import type { ImagePreview, NameList, NameListOptions, PreviewOptions } from '../core/preview.ts';
 import type { ClientConfig, ClientConfigOptions } from '../core/publish/client-config.ts';
 import type { RegistryOptions } from '../core/publish/registry.ts';
 import type {
@@ -61,16 +60,13 @@ export interface Workflows {
   checkLogin(host: string, options: SourceOptions, context: Context): Promise<boolean>;
   createCollection(options: CreateCollectionOptions): Promise<CollectionSummary>;
   exportBundle(options: ExportOptions, context: Context): Promise<ExportResult>;
-  previewExport(
-    options: Parameters<typeof previewExport>[0],
-    context: Context,
-  ): Promise<Omit<ExportPreview, 'skipped'>>;
+  previewExport(options: PreviewOptions, context: Context): Promise<Omit<ExportPreview, 'skipped'>>;
   verifyBundle(options: VerifyOptions, context: Context): Promise<VerifyResult>;
   importBundle(options: ImportOptions, context: Context): Promise<ImportResult>;
   inspect(options: InspectOptions, context: Context): Promise<InspectResult>;
   imageDetails(options: ImageDetailsOptions, context: Context): Promise<ImageDetails>;
-  previewImage(options: PreviewOptions, context: Context): Promise<ImagePreview>;
-  listTags(options: TagListOptions, context: Context): Promise<TagList>;
+  previewImages(options: PreviewOptions, context: Context): Promise<readonly ImagePreview[]>;
+  listNames(options: NameListOptions, context: Context): Promise<NameList>;
   pinRoot(options: PinOptions, context: Context): Promise<PinResult>;
   trustStatus(options: { gate: string }, context: Context): Promise<TrustStatus>;
   readRoot(location: string, context: Context): Promise<RootSummary>;
@@ -111,7 +107,7 @@ export const coreWorkflows: Workflows = {
   exportBundle: async (options, context) =>
     (await import('../core/export.ts')).exportBundle(options, context),
   previewExport: async (options, context) =>
-    (await import('../core/export.ts')).previewExport(options, context),
+    (await import('../core/preview.ts')).previewExport(options, context),
   verifyBundle: async (options, context) =>
     (await import('../core/verify.ts')).verifyBundle(options, context),
   importBundle: async (options, context) =>
@@ -119,9 +115,9 @@ export const coreWorkflows: Workflows = {
   inspect: async (options, context) => (await import('../core/inspect.ts')).inspectLocation(options, context),
   imageDetails: async (options, context) =>
     (await import('../core/image-details.ts')).imageDetails(options, context),
-  previewImage: async (options, context) =>
-    (await import('../core/preview.ts')).previewImage(options, context),
-  listTags: async (options, context) => (await import('../core/preview.ts')).listTags(options, context),
+  previewImages: async (options, context) =>
+    (await import('../core/preview.ts')).previewImages(options, context),
+  listNames: async (options, context) => (await import('../core/preview.ts')).listNames(options, context),
   pinRoot: async (options, context) => (await import('../core/trust-admin.ts')).pinRoot(options, context),
   trustStatus: async (options, context) =>
     (await import('../core/trust-admin.ts')).trustStatus(options, context),

@@ -8,11 +8,10 @@ import type { Context } from './context.ts';
 import { SealiftError } from './errors.ts';
 import { exportToFile } from './exporting/file.ts';
 import { targetsOf } from './exporting/plan.ts';
-import { requestsOf, SourceSet } from './exporting/sources.ts';
+import { refuseNothing, requestsOf, SourceSet } from './exporting/sources.ts';
 import { exportToStream } from './exporting/stream.ts';
-import type { ExportPreview, ExportResult } from './results.ts';
-import { collectContent, imageFailure, throwFailures } from './transport/collect.ts';
-import { imageNameOf } from './transport/location.ts';
+import type { ExportResult } from './results.ts';
+import { collectContent, throwFailures } from './transport/collect.ts';
 import { openCollection } from './trust/collection.ts';
 import type { ExportOptions } from './workflow-options.ts';
 
@@ -23,7 +22,7 @@ import type { ExportOptions } from './workflow-options.ts';
  *   `collection-not-found`, `passphrase-needed`, `metadata-expired` where a role of the collection ends before the bundle would
  */
 export async function exportBundle(options: ExportOptions, context: Context): Promise<ExportResult> {
-  if (options.metadataOnly !== true) refuseEmpty(options);
+  if (options.metadataOnly !== true) refuseNothing(options.images);
   else if (options.images.length > 0) {
     throw new SealiftError('invalid-argument', 'a bundle of metadata only carries no images', {
       subject: '--metadata-only',
@@ -46,61 +45,6 @@ export async function exportBundle(options: ExportOptions, context: Context): Pr
 }
 
 /**
- * What an export of `options.images` would carry: everything small is fetched, nothing is signed or written. What some of
- * the images fail with is part of the result.
- * @throws SealiftError of the sources where no image can be had; `invalid-argument` where nothing was asked for
- */
-export async function previewExport(
-  options: Pick<
-    ExportOptions,
-    | 'images'
-    | 'platforms'
-    | 'includeEvidence'
-    | 'excludeReferrers'
-    | 'lookaside'
-    | 'includeForeign'
-    | 'concurrency'
-    | 'source'
-  >,
-  context: Context,
-): Promise<Omit<ExportPreview, 'skipped'>> {
-  refuseEmpty(options);
-  const sources = new SourceSet(options, context);
-  try {
-    context.emit({ type: 'phase', phase: 'resolve', title: 'resolving images' });
-    const images = await sources.named();
-    const content = await collectContent(
-      await requestsOf(images, sources, options, context),
-      { ...options, tolerant: true },
-      context,
-    );
-    const texts = new Map(images.map((named) => [imageNameOf(named), named.text]));
-    const failed = [...sources.failed, ...content.failed];
-    if (content.images.length === 0) throwFailures(failed, failed.length);
-    return {
-      dryRun: true,
-      images: content.images.map((image) => ({
-        name: image.name,
-        location: texts.get(image.name) ?? image.name,
-        digest: image.manifest.digest,
-        mediaType: image.manifest.mediaType,
-        platforms: image.platforms,
-        size: image.contentSize,
-        evidence: image.evidence.length,
-        digestMadeHere: image.digestMadeHere,
-      })),
-      failed: failed.map(imageFailure),
-      blobs: {
-        count: content.blobs.size,
-        bytes: [...content.blobs.values()].reduce((sum, { size }) => sum + size, 0),
-      },
-    };
-  } finally {
-    await sources.close();
-  }
-}
-
-/**
  * What a collection would say of `options.images`: length and hashes of their manifests, by full name.
  * @throws SealiftError of the sources; `invalid-argument` where nothing was asked for
  */
@@ -108,7 +52,7 @@ export async function resolveTargets(
   options: Pick<ExportOptions, 'images' | 'concurrency' | 'source'>,
   context: Context,
 ): Promise<ReturnType<typeof targetsOf>> {
-  refuseEmpty(options);
+  refuseNothing(options.images);
   const sources = new SourceSet(options, context);
   try {
     context.emit({ type: 'phase', phase: 'resolve', title: 'resolving images' });
@@ -127,12 +71,4 @@ async function namedBy(
   const named = await sources.named();
   throwFailures(sources.failed, images.length);
   return named;
-}
-
-function refuseEmpty(options: Pick<ExportOptions, 'images'>): void {
-  if (options.images.length === 0) {
-    throw new SealiftError('invalid-argument', 'nothing to export', {
-      hint: 'name at least one image; --metadata-only exports none and renews what is in',
-    });
-  }
 }

@@ -9,13 +9,14 @@ export {
   SealiftError,
 } from './errors.ts';
 export { CHECKS, type CheckName, type EventSink, type SealiftEvent } from './events.ts';
-export { exportBundle, previewExport } from './export.ts';
+export { exportBundle } from './export.ts';
 export { importBundle } from './import.ts';
 export { type InspectOptions, inspectLocation } from './inspect.ts';
 export { DEFAULT_LIMITS, type Limits } from './limits.ts';
 export { type ImageList, type ListedImage, parseImageList, type SkippedValue } from './lists/list.ts';
 export type { HashAlgorithm, Hashes, RangeJob, StreamJob, StreamSink, WorkerPool } from './pool/pool.ts';
 export { createWorkerPool } from './pool/worker-pool.ts';
+export { previewExport } from './preview.ts';
 export { type BucketOptions, openBucket } from './publish/bucket.ts';
 export { type ClientConfig, type ClientConfigOptions, clientConfig } from './publish/client-config.ts';
 export type { Destination, OpenDestination } from './publish/destination.ts';

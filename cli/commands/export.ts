@@ -7,10 +7,11 @@ import { transferOptions } from '../options/common.ts';
 import { listOptions, readLists } from '../options/lists.ts';
 import { loginFromOptions, loginOptions, withLogin } from '../options/login.ts';
 import { lookasideFrom, lookasideOptions } from '../options/lookaside.ts';
-import { mirrorOptions, mirrorsFrom, networkFrom } from '../options/network.ts';
+import { mirrorOptions } from '../options/network.ts';
 import { passphraseOptions } from '../options/passphrase.ts';
 import { outputFile } from '../options/paths.ts';
-import { archiveOptions, readCaFile, sourceOptions, temporaryDirectory } from '../options/source.ts';
+import { archiveOptions, sourceOptions, temporaryDirectory } from '../options/source.ts';
+import { DEFAULT_RETRY_TIMES, sourceOptionsFrom } from '../options/source-settings.ts';
 import { parseDuration, parseMoment } from '../options/values.ts';
 import { previewText } from '../output/preview.ts';
 import { exportText } from '../output/report.ts';
@@ -120,10 +121,7 @@ export const exportCommand: Command = {
     const created = createdText === undefined ? undefined : parseMoment(createdText, '--created');
     const writer = args.text('writer') as 'sequential' | 'positional' | undefined;
     const concurrency = args.integer('concurrency', 1, 64) ?? 4;
-    const retryTimes = args.integer('retry-times', 0, 100) ?? 5;
-    const caFile = args.text('ca-file');
-    const authFile = args.text('authfile');
-    const ca = caFile === undefined ? undefined : readCaFile(caFile);
+    const retryTimes = args.integer('retry-times', 0, 100) ?? DEFAULT_RETRY_TIMES;
     const given = await Promise.all(args.positionals('IMAGE').map((image) => workflows.parseLocation(image)));
     const listed = await readLists(runtime);
     const images = [...given, ...listed.images];
@@ -131,7 +129,6 @@ export const exportCommand: Command = {
       args.list('platform').map((platform) => workflows.parsePlatform(platform)),
     );
     const insecureSkipTlsVerify = args.flag('insecure-skip-tls-verify');
-    const plainHttp = args.flag('plain-http');
     if (insecureSkipTlsVerify) {
       runtime.notice(
         'warning',
@@ -151,11 +148,22 @@ export const exportCommand: Command = {
       );
     }
     const homedir = os.homedir();
-    const fromFiles = await workflows.credentials({ authFile, env: runtime.env, homedir });
-    const cache = args.text('cache');
-    const mirrors = await mirrorsFrom(args.list('mirror'), { env: runtime.env, homedir });
     const login = await loginFromOptions(runtime);
-    const credentials = login === undefined ? fromFiles : withLogin(login, images, fromFiles);
+    const source = await sourceOptionsFrom(
+      {
+        plainHttp: args.flag('plain-http'),
+        insecureSkipTlsVerify,
+        caFile: args.text('ca-file'),
+        authFile: args.text('authfile'),
+        mirrors: args.list('mirror'),
+        cache: args.text('cache'),
+        retryTimes,
+        concurrency,
+        temporary: temporaryDirectory(args, runtime.env, runtime.cwd),
+      },
+      { env: runtime.env, homedir, cwd: runtime.cwd, workflows },
+      (files) => (login === undefined ? files : withLogin(login, images, files)),
+    );
     const excluded = args.list('exclude-evidence');
     for (const kind of excluded) {
       if (!EVIDENCE_KINDS.includes(kind)) {
@@ -185,20 +193,7 @@ export const exportCommand: Command = {
         : { lookaside: await lookasideFrom(resolved(args.text('registries-d'), runtime.cwd), homedir) }),
       includeForeign: args.flag('include-foreign'),
       concurrency,
-      source: {
-        plainHttp,
-        insecureSkipTlsVerify,
-        ...(ca === undefined ? {} : { caFile: ca }),
-        ...networkFrom({ env: runtime.env, homedir }),
-        ...mirrors,
-        ...(cache === undefined ? {} : { cache: path.resolve(runtime.cwd, cache) }),
-        credentials,
-        retryTimes,
-        concurrencyPerHost: concurrency,
-        timeoutMs: 60_000,
-        temporary: temporaryDirectory(args, runtime.env, runtime.cwd),
-        environment: runtime.env,
-      },
+      source,
     };
     if (output === undefined || dryRun) {
       const preview = await workflows.previewExport(common, await runtime.context());

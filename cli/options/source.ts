@@ -36,7 +36,7 @@ export const archiveOptions = {
 
 /** The directory for archives: option before environment before default. */
 export function temporaryDirectory(
-  args: Args,
+  args: Pick<Args, 'text'>,
   env: Readonly<Record<string, string | undefined>>,
   cwd: string,
 ): string {

@@ -8,6 +8,15 @@ import { givenName, imageNameOf, type NamedLocation, placeOf, referenceIn } from
 import { openSource, type Source } from '../transport/source.ts';
 import type { ExportOptions } from '../workflow-options.ts';
 
+/** @throws SealiftError `invalid-argument` where nothing was asked for */
+export function refuseNothing(images: readonly NamedLocation[]): void {
+  if (images.length === 0) {
+    throw new SealiftError('invalid-argument', 'nothing to export', {
+      hint: 'name at least one image; --metadata-only exports none and renews what is in',
+    });
+  }
+}
+
 /** The sources of a request, opened when first needed. */
 export class SourceSet {
   readonly #options: Pick<ExportOptions, 'images' | 'source'>;

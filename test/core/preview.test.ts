@@ -1,7 +1,7 @@
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { imageDetails } from '../../core/image-details.ts';
-import { listTags, previewImage } from '../../core/preview.ts';
+import { listNames, previewExport, previewImages } from '../../core/preview.ts';
 import { parseLocation } from '../../core/transport/location.ts';
 import { reply, startFaultRegistry } from '../../fixtures/fault-registry.ts';
 import { makeLayout, pushImage, signedImage, singleImage } from '../../fixtures/images.ts';
@@ -24,17 +24,21 @@ afterAll(async () => {
   await world.close();
 });
 
-describe('previewImage', () => {
-  const preview = (platforms: string[], includeEvidence = true) =>
-    previewImage(
+describe('previewImages', () => {
+  const preview = async (platforms: string[], includeEvidence = true) => {
+    const [found, ...more] = await previewImages(
       {
-        image: parseLocation(`${registry.host}/acme/signed:2.1`),
+        images: [parseLocation(`${registry.host}/acme/signed:2.1`)],
         platforms,
         includeEvidence,
+        concurrency: 4,
         source: SOURCE,
       },
       world.context(),
     );
+    if (found === undefined || more.length > 0) throw new Error('want exactly one image');
+    return found;
+  };
   test('tells digest, platforms, evidence and every blob', async () => {
     const found = await preview([]);
     expect(found.digest).toBe(signed.digest);
@@ -50,16 +54,30 @@ describe('previewImage', () => {
     expect(one.evidence).toEqual([]);
   });
   test('an image that is not there is refused as an export refuses it', async () => {
-    const image = parseLocation(`${registry.host}/acme/none:1`);
-    await expect(
-      previewImage({ image, platforms: [], includeEvidence: true, source: SOURCE }, world.context()),
-    ).rejects.toMatchObject({ code: 'source-not-found' });
+    const images = [parseLocation(`${registry.host}/acme/none:1`)];
+    const options = { images, platforms: [], includeEvidence: true, concurrency: 4, source: SOURCE };
+    for (const look of [previewImages, previewExport])
+      await expect(look(options, world.context())).rejects.toMatchObject({ code: 'source-not-found' });
+  });
+  test('several images: the blobs of each are its own, and the sum counts shared ones once', async () => {
+    const names = ['signed:2.1', 'signed:latest', 'one:1'];
+    await pushImage(registry.url, 'acme/one', '1', singleImage('one'));
+    const images = names.map((name) => parseLocation(`${registry.host}/acme/${name}`));
+    const options = { images, platforms: [], includeEvidence: true, concurrency: 4, source: SOURCE };
+    const found = await previewImages(options, world.context());
+    expect(found.map(({ name }) => name)).toEqual(names.map((name) => `${registry.host}/acme/${name}`));
+    const [first, second, third] = found.map(({ blobs }) => new Map(blobs.map((b) => [b.digest, b.size])));
+    expect(second).toEqual(first);
+    expect([...(third ?? [])].some(([digest]) => first?.has(digest))).toBe(false);
+    const all = new Map([...(first ?? []), ...(third ?? [])]);
+    const { blobs } = await previewExport(options, world.context());
+    expect(blobs).toEqual({ count: all.size, bytes: [...all.values()].reduce((sum, size) => sum + size, 0) });
   });
 });
 
-describe('listTags', () => {
+describe('listNames', () => {
   test('of a repository', async () => {
-    const { locations, truncated } = await listTags(
+    const { locations, truncated } = await listNames(
       { location: `${registry.host}/acme/signed`, source: SOURCE },
       world.context(),
     );
@@ -73,8 +91,52 @@ describe('listTags', () => {
       { name: 'a', root: singleImage('a') },
       { name: 'docker.io/acme/b:1', root: singleImage('b') },
     ]);
-    const { locations } = await listTags({ location: `oci:${layout}`, source: SOURCE }, world.context());
+    const { locations } = await listNames({ location: `oci:${layout}`, source: SOURCE }, world.context());
     expect(locations).toEqual([`oci:${layout}:a`, `oci:${layout}:docker.io/acme/b:1`]);
+  });
+  test('of a registry: its repositories, which can be listed in turn', async () => {
+    const list = await listNames({ location: registry.host, source: SOURCE }, world.context());
+    expect(list).toEqual({
+      of: 'repositories',
+      locations: expect.arrayContaining([`${registry.host}/acme/signed`]),
+      truncated: false,
+    });
+    const [first = ''] = list.locations;
+    expect((await listNames({ location: first, source: SOURCE }, world.context())).of).toBe('images');
+  });
+  test('a registry that does not list its repositories: the words say that names can be typed', async () => {
+    const shut = await startOciRegistry({ catalog: false });
+    try {
+      await expect(
+        listNames({ location: `${shut.host}/`, source: SOURCE }, world.context()),
+      ).rejects.toMatchObject({
+        code: 'source-not-found',
+        message: expect.stringContaining('does not list its repositories'),
+        hint: expect.stringContaining('type the name'),
+      });
+    } finally {
+      await shut.stop();
+    }
+  });
+  test('repositories that are none never become a location', async () => {
+    const faulty = await startFaultRegistry();
+    try {
+      const body = JSON.stringify({ repositories: ['ok/app', '../x', 'a b', 'UP', 'x:1', 7, 'e\u001b[31m'] });
+      faulty.script('/v2/_catalog', reply(200, { 'content-type': 'application/json' }, body));
+      const { locations } = await listNames({ location: faulty.host, source: SOURCE }, world.context());
+      expect(locations).toEqual([`${faulty.host}/ok/app`]);
+    } finally {
+      await faulty.stop();
+    }
+  });
+  test('of a bundle and a store', async () => {
+    const names = ['docker.io/acme/a:1', 'docker.io/acme/b:1'];
+    const { output } = await world.export({
+      'docker.io/acme/a:1': singleImage('a'),
+      'docker.io/acme/b:1': singleImage('b'),
+    });
+    const { locations } = await listNames({ location: `bundle:${output}`, source: SOURCE }, world.context());
+    expect(locations).toEqual(names.map((name) => `bundle:${output}:${name}`));
   });
   const withAnswer = async (
     ...steps: Parameters<Awaited<ReturnType<typeof startFaultRegistry>>['script']>[1][]
@@ -82,7 +144,7 @@ describe('listTags', () => {
     const faulty = await startFaultRegistry();
     try {
       faulty.script('/v2/acme/app/tags/list', ...steps);
-      return await listTags({ location: `${faulty.host}/acme/app`, source: SOURCE }, world.context());
+      return await listNames({ location: `${faulty.host}/acme/app`, source: SOURCE }, world.context());
     } finally {
       await faulty.stop();
     }

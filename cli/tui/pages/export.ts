@@ -5,7 +5,10 @@ import type { ImagePreview } from '../../../core/preview.ts';
 import type { ExportResult } from '../../../core/results.ts';
 import type { NamedLocation } from '../../../core/transport/location.ts';
 import type { SourceOptions } from '../../../core/transport/source.ts';
+import { lookasideFrom } from '../../options/lookaside.ts';
 import { outputFile } from '../../options/paths.ts';
+import { temporaryDirectory } from '../../options/source.ts';
+import { DEFAULT_RETRY_TIMES, sourceOptionsFrom } from '../../options/source-settings.ts';
 import { parseDuration } from '../../options/values.ts';
 import { formatSize, plural, shellQuote, shortDigest } from '../../output/format.ts';
 import { exportText } from '../../output/report.ts';
@@ -47,15 +50,21 @@ const LOOKS = 4;
 
 /** @param retryTimes few while somebody waits for a list, as many as the command has for the transfer */
 async function sourceOptions(app: App, draft: Draft, retryTimes = 1): Promise<SourceOptions> {
-  const { workflows, env, home } = app.options;
-  return {
-    plainHttp: draft.plainHttp,
-    insecureSkipTlsVerify: false,
-    credentials: await workflows.credentials({ authFile: undefined, env, homedir: home }),
-    retryTimes,
-    concurrencyPerHost: LOOKS,
-    timeoutMs: 60_000,
-  };
+  const { workflows, env, home, cwd } = app.options;
+  return sourceOptionsFrom(
+    {
+      plainHttp: draft.plainHttp,
+      insecureSkipTlsVerify: false,
+      caFile: undefined,
+      authFile: undefined,
+      mirrors: [],
+      cache: undefined,
+      retryTimes,
+      concurrency: LOOKS,
+      temporary: temporaryDirectory({ text: () => undefined }, env, cwd),
+    },
+    { env, homedir: home, cwd, workflows },
+  );
 }
 
 /** Fetches manifests and evidence of items that were not looked at yet, a few at a time. */
@@ -67,16 +76,26 @@ function createLooker(app: App, draft: Draft): () => void {
   async function look(item: Item): Promise<void> {
     try {
       const source = await sourceOptions(app, draft);
-      item.preview = await app.work(
+      const lookaside = await lookasideFrom(undefined, app.options.home);
+      const [preview] = await app.work(
         (context) =>
-          app.options.workflows.previewImage(
-            { image: item.named, platforms: draft.platforms, includeEvidence: true, source },
+          app.options.workflows.previewImages(
+            {
+              images: [item.named],
+              platforms: draft.platforms,
+              includeEvidence: true,
+              lookaside,
+              concurrency: LOOKS,
+              source,
+            },
             context,
           ),
         { signal: draft.controller.signal },
       );
+      if (preview === undefined) throw new SealiftError('source-not-found', 'there is no image');
+      item.preview = preview;
       if (draft.platforms.length === 0)
-        draft.known = [...new Set([...draft.known, ...item.preview.platforms])].sort();
+        draft.known = [...new Set([...draft.known, ...preview.platforms])].sort();
     } catch (error) {
       const known = toSealiftError(error);
       item.failure = `${known.message}${known.hint === undefined ? '' : `; ${known.hint}`}`;
@@ -209,7 +228,7 @@ function imagesPage(app: App): Page {
         heading: `Asking ${inert(location, 200)} for its list`,
         harmless: true,
         run: async (context) =>
-          workflows.listTags({ location, source: await sourceOptions(app, draft) }, context),
+          workflows.listNames({ location, source: await sourceOptions(app, draft) }, context),
         done: ({ locations, truncated }, self) => {
           if (locations.length === 0) {
             app.pop(self);
@@ -715,7 +734,7 @@ function reviewPage(app: App, draft: Draft, facts: FileSystemFacts | undefined):
 }
 
 function runExport(app: App, draft: Draft): void {
-  const { workflows, paths, pid } = app.options;
+  const { workflows, paths, pid, home } = app.options;
   app.push(
     workPage<ExportResult>(app, {
       title: 'Exporting',
@@ -732,7 +751,8 @@ function runExport(app: App, draft: Draft): void {
             dockerArchive: false,
             force: false,
             concurrency: 4,
-            source: await sourceOptions(app, draft, 5),
+            lookaside: await lookasideFrom(undefined, home),
+            source: await sourceOptions(app, draft, DEFAULT_RETRY_TIMES),
             passphrase: (purpose) => askPassphrase(app, purpose, context.signal),
             pid,
           },

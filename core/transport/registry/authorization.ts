@@ -37,6 +37,8 @@ export interface Repository {
   readonly credentialsHost: string;
   readonly base: URL;
   readonly path: string;
+  /** What a token is asked for; pulling from the repository unless given. */
+  readonly scope?: string | undefined;
 }
 
 const TOKEN_DOCUMENT_BYTES = 256 * 1024;
@@ -82,7 +84,7 @@ export async function ask(
 }
 
 function accessTo(session: Session, repository: Repository): RepositoryAccess {
-  const key = `${repository.base.origin} ${repository.path}`;
+  const key = `${repository.base.origin} ${repository.path} ${repository.scope ?? ''}`;
   let access = session.access.get(key);
   if (!access) {
     access = {};
@@ -203,7 +205,8 @@ async function fetchToken(
   if (!access.bearer) throw new SealiftError('internal', 'no token server is known');
   const { realm, service } = access.bearer;
   // A login is checked without a repository.
-  const scope = repository.path === '' ? undefined : `repository:${repository.path}:pull`;
+  const scope =
+    repository.scope ?? (repository.path === '' ? undefined : `repository:${repository.path}:pull`);
   const url = new URL(realm);
   let question: Question;
   if (credentials && 'identityToken' in credentials) {

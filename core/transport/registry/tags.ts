@@ -1,74 +1,71 @@
-/** Tags of a repository (OCI distribution specification 1.1, "Listing Tags"). */
+/** What a registry lists (OCI distribution specification 1.1, "Listing Tags"; distribution's catalog). */
 import type { Context } from '../../context.ts';
-import { SealiftError } from '../../errors.ts';
-import { asArray, asObject, parseJson } from '../../json/strict.ts';
-import { isTag, type Reference } from '../../oci/reference.ts';
+import { isSealiftError, SealiftError } from '../../errors.ts';
+import { isTag, parseReference, type Reference } from '../../oci/reference.ts';
 import type { SourceOptions } from '../source.ts';
-import { ask } from './authorization.ts';
-import { showUrl } from './failures.ts';
-import { readAll, refuseEncoding, statusFailure } from './request.ts';
-import { retrying } from './retry.ts';
-import { takeSession } from './session.ts';
-import { nextPage, repositoryOf } from './source.ts';
-
-const MOST_PAGES = 100;
-const MOST_TAGS = 20_000;
+import { type RegistryList, readList } from './listing.ts';
+import { repositoryOf } from './source.ts';
 
 /**
- * In the order the registry has them; what is no tag is passed over.
+ * Tags of a repository, in the order the registry has them; what is no tag is passed over.
  * @throws SealiftError `source-*`, `json-*`
  */
-export async function listRepositoryTags(
-  reference: Reference,
+export function listRepositoryTags(
+  reference: Pick<Reference, 'domain' | 'path'>,
   options: SourceOptions,
   context: Context,
-): Promise<{ readonly tags: readonly string[]; readonly truncated: boolean }> {
+): Promise<RegistryList> {
   const repository = repositoryOf(reference, options.plainHttp);
-  const session = takeSession(options);
-  const tags = new Set<string>();
+  return readList(
+    repository,
+    { first: new URL('tags/list?n=1000', repository.base), field: 'tags', isName: isTag },
+    options,
+    context,
+  );
+}
+
+/**
+ * Repositories of a registry (`/v2/_catalog`), which many registries do not tell; what is no repository is passed over.
+ * @param domain `HOST[:PORT]` as in a reference
+ * @throws SealiftError `source-*`, with the hint that names can still be typed; `json-*`
+ */
+export async function listRepositories(
+  domain: string,
+  options: SourceOptions,
+  context: Context,
+): Promise<RegistryList> {
+  const { base } = repositoryOf({ domain, path: 'x' }, options.plainHttp);
+  const root = new URL('../', base);
+  const repository = { credentialsHost: domain, base: root, path: '', scope: 'registry:catalog:*' };
   try {
-    let url: URL | undefined = new URL('tags/list?n=1000', repository.base);
-    for (let pages = 0; url !== undefined; pages += 1) {
-      if (pages >= MOST_PAGES || tags.size >= MOST_TAGS) return { tags: [...tags], truncated: true };
-      const at: URL = url;
-      const page = await retrying(
-        async () => {
-          const answer = await ask(
-            session,
-            repository,
-            { url: at, headers: { Accept: 'application/json' } },
-            context,
-          );
-          if (answer.status !== 200) throw await statusFailure(answer, session, context, 'no list of tags');
-          refuseEncoding(answer);
-          const bytes = await readAll(answer, context.limits.registryDocument, session);
-          return { found: parseTags(bytes, at, context), next: nextPage(answer, at) };
-        },
-        session.options,
-        context,
-      );
-      for (const tag of page.found) tags.add(tag);
-      url = page.next;
-    }
-    return { tags: [...tags], truncated: false };
-  } finally {
-    session.release();
+    return await readList(
+      repository,
+      {
+        first: new URL('_catalog?n=1000', root),
+        field: 'repositories',
+        isName: (path) => isRepository(domain, path),
+      },
+      options,
+      context,
+    );
+  } catch (error) {
+    if (!isSealiftError(error) || (error.code !== 'source-not-found' && error.code !== 'source-unauthorized'))
+      throw error;
+    throw new SealiftError(error.code, `the registry does not list its repositories: ${error.message}`, {
+      subject: error.subject,
+      got: error.got,
+      want: error.want,
+      cause: error,
+      hint: 'type the name of a repository or an image instead; its tags can be listed all the same',
+    });
   }
 }
 
-function parseTags(bytes: Uint8Array, url: URL, context: Context): string[] {
-  const what = showUrl(url);
-  const parsed = parseJson(bytes, {
-    what,
-    maxBytes: context.limits.registryDocument,
-    maxDepth: context.limits.jsonDepth,
-  });
-  const { tags } = asObject(parsed, what, 'json-invalid') as Record<string, unknown>;
-  // Registries write null for a repository without tags.
-  if (tags === null || tags === undefined) return [];
-  if (!Array.isArray(tags))
-    throw new SealiftError('source-protocol', 'list of tags is no list', { subject: what });
-  return asArray(tags, what, 'json-invalid').flatMap((tag) =>
-    typeof tag === 'string' && isTag(tag) ? [tag] : [],
-  );
+function isRepository(domain: string, path: string): boolean {
+  try {
+    return parseReference(`${domain}/${path}`).path === path && !/[:@]/.test(path);
+  } catch (error) {
+    if (isSealiftError(error)) return false;
+    throw error;
+  }
 }

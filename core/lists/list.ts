@@ -206,6 +206,24 @@ interface Spot {
   /** The key the value stands under, or that of the list it is in. */
   readonly key: string;
   readonly depth: number;
+  /** `kind` of the Kubernetes object it is in. */
+  readonly kind?: string | undefined;
+}
+
+/** Maps whose keys are anybody's own words, `image` among them. */
+const FREE_KEYS: ReadonlySet<string> = new Set([
+  'labels',
+  'matchLabels',
+  'nodeSelector',
+  'annotations',
+  'environment',
+  'args',
+]);
+
+function isFree({ key, kind }: Spot): boolean {
+  return (
+    FREE_KEYS.has(key) || (/^(?:data|stringData)$/.test(key) && /^(?:ConfigMap|Secret)$/.test(kind ?? ''))
+  );
 }
 
 function strings(list: readonly Value[], path: string, prefix: string, found: Findings): void {
@@ -226,14 +244,21 @@ function visit(value: Value, spot: Spot, seen: Set<object>, found: Findings): vo
   }
   const object = value as { readonly [key: string]: Value };
   readObject(object, spot, found);
+  const kind = text(object['kind']) ?? spot.kind;
   for (const [key, child] of Object.entries(object)) {
     const path = spot.path === '' ? key : `${spot.path}.${key}`;
-    visit(child, { path, prefix: spot.prefix, key, depth: spot.depth + 1 }, seen, found);
+    visit(child, { path, prefix: spot.prefix, key, depth: spot.depth + 1, kind }, seen, found);
   }
 }
 
 function readObject(object: { readonly [key: string]: Value }, spot: Spot, found: Findings): void {
   const at = (key: string) => `${spot.prefix}${spot.path === '' ? key : `${spot.path}.${key}`}`;
+  if (isFree(spot)) {
+    for (const key of ['image', 'imageRef'])
+      if (text(object[key]) !== undefined)
+        found.skip(text(object[key]) ?? '', at(key), 'it stands among labels, variables or data');
+    return;
+  }
   if (object['image'] === null) found.skip('', at('image'), 'it is empty');
   const { image, imageRef, images, repository, reference, build } = object;
   if (typeof image === 'string') {

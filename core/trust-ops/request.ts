@@ -2,10 +2,11 @@
  * Requests: metadata that needs more signatures than one machine holds, in a file that goes from holder to holder.
  * A request carries no trust: what is in it counts only where a threshold of the collection's own keys has signed.
  */
+import { createHash } from 'node:crypto';
 import path from 'node:path';
 import type { Context } from '../context.ts';
 import { inert, isSealiftError, SealiftError } from '../errors.ts';
-import { checkFormat, type DocumentReader, parseDocument } from '../fs/document.ts';
+import { checkFormat, type DocumentReader, parseDocument, SHA256_HEX } from '../fs/document.ts';
 import { readFileLimited, writeFileDurably } from '../fs/durable.ts';
 import { canonicalJson } from '../json/canonical.ts';
 import { asArray, asInteger, asObject, asString, type JsonObject, parseJson } from '../json/strict.ts';
@@ -28,7 +29,14 @@ import {
   type TufKey,
   verifyNative,
 } from '../trust/keys.ts';
-import { encodeMetadata, type MetadataType, parseRoot, parseTargets, signedForm } from '../trust/metadata.ts';
+import {
+  encodeMetadata,
+  type Metadata,
+  type MetadataType,
+  parseRoot,
+  parseTargets,
+  signedForm,
+} from '../trust/metadata.ts';
 import { verifyOpenpgp } from '../trust/openpgp.ts';
 import type { Signer } from '../trust/signer.ts';
 import { distinct } from '../trust/trusted-set.ts';
@@ -59,6 +67,14 @@ export interface RequestFile {
   readonly signed: JsonObject;
   readonly signatures: ReadonlyMap<string, string>;
   readonly groups: readonly Signatories[];
+  /** The content of the role that it was written from; absent for a new role, and in requests of older programs. */
+  readonly base?: Base | undefined;
+}
+
+interface Base {
+  readonly version: number;
+  /** Of the canonical `signed`, lower-case hex. */
+  readonly sha256: string;
 }
 
 export interface SigningRequest {
@@ -87,8 +103,9 @@ function encodeRequest(request: SigningRequest): Buffer {
     requires: [],
     collection: { id: request.collectionId, name: request.collectionName },
     created: `${request.created.toISOString().slice(0, 19)}Z`,
-    files: request.files.map(({ name, signed, signatures, groups }) => ({
+    files: request.files.map(({ name, signed, signatures, groups, base }) => ({
       name,
+      ...(base ? { base: { ...base } } : {}),
       content: encodeMetadata(signed, signatures).toString('base64'),
       groups: groups.map(({ keyids, threshold }) => ({ keyids: [...keyids], threshold })),
     })),
@@ -160,7 +177,9 @@ function parseRequest(document: DocumentReader, context: Context): SigningReques
     const groups = entry
       .objects('groups')
       .map((group) => ({ keyids: group.strings('keyids', KEY_ID), threshold: group.integer('threshold') }));
-    return { name, role, signed, signatures, groups };
+    const from = entry.optionalObject('base');
+    const base = from && { version: from.integer('version'), sha256: from.string('sha256', SHA256_HEX) };
+    return { name, role, signed, signatures, groups, base };
   });
   if (files.length === 0) throw document.damaged('there is nothing to sign');
   const certificates = new Map<string, Uint8Array>();
@@ -406,7 +425,7 @@ async function openCopy(directory: string | undefined, context: Context): Promis
 /**
  * Merges signed requests of one content, and stages it where every threshold is met.
  * @throws SealiftError `signature-needed`, `mix-and-match` where they are of different content or of another
- * collection, `rollback` where the collection has moved on since
+ * collection, `rollback` where the collection has moved on since, `fork` where it was changed on two copies
  */
 export async function publishRequest(
   options: TrustOptions & { readonly requests: readonly string[] },
@@ -495,6 +514,44 @@ async function requirePersons(request: SigningRequest, file: RequestFile, contex
   }
 }
 
+/**
+ * What was signed must follow what the collection has, or the change that came in between would be undone unseen.
+ * @throws SealiftError `rollback` where the role has a later version; `fork` where two copies of the collection have
+ * changed it
+ */
+function refuseOvertaken(
+  role: string,
+  next: Metadata,
+  base: Base | undefined,
+  current: Metadata | undefined,
+): void {
+  if (!current) return;
+  const hint = 'write the request anew, on a fresh copy of the collection';
+  const isOther = !Buffer.from(next.signedBytes).equals(current.signedBytes);
+  if (next.version < current.version || (next.version === current.version && !isOther)) {
+    throw new SealiftError('rollback', `${inert(role)} has moved on since the request was written`, {
+      subject: inert(role),
+      got: next.version,
+      want: current.version + 1,
+      hint,
+    });
+  }
+  const here = baseOf(current);
+  if (next.version === current.version || (base && base.sha256 !== here.sha256)) {
+    const from = base ? `, from version ${base.version}` : '';
+    throw new SealiftError(
+      'fork',
+      `${inert(role)} was changed on two copies of the collection: the request has version ${next.version}${from}, the collection another version ${here.version}`,
+      { subject: inert(role), got: base?.sha256, want: here.sha256, hint },
+    );
+  }
+}
+
+const baseOf = ({ version, signedBytes }: Metadata): Base => ({
+  version,
+  sha256: createHash('sha256').update(signedBytes).digest('hex'),
+});
+
 export async function stageRequest(
   collection: Collection,
   given: SigningRequest,
@@ -529,19 +586,11 @@ export async function stageRequest(
   const version = await collection.reserveVersion();
   const roots: Uint8Array[] = [];
   const roles = new Map<string, Uint8Array>();
-  for (const { role, signed, signatures } of checked.files) {
+  for (const { role, signed, signatures, base } of checked.files) {
     const bytes = encodeMetadata(signed, signatures);
     const options = { role, limits: context.limits, strict: true };
     const parsed = role === 'root' ? parseRoot(bytes, options) : parseTargets(bytes, options);
-    const current = metadataOf(state, role)?.version ?? 0;
-    if (parsed.version <= current) {
-      throw new SealiftError('rollback', `${inert(role)} has moved on since the request was written`, {
-        subject: inert(role),
-        got: parsed.version,
-        want: current + 1,
-        hint: 'write the request anew',
-      });
-    }
+    refuseOvertaken(role, parsed, base, metadataOf(state, role));
     if (role === 'root') roots.push(bytes);
     else roles.set(role, bytes);
   }
@@ -594,7 +643,9 @@ export async function finishChange(
     const signatures = new Map(
       (parsed['signatures'] as { keyid: string; sig: string }[]).map(({ keyid, sig }) => [keyid, sig]),
     );
-    return { name: `${String(signed['version'])}.${role}.json`, role, signed, signatures, groups: [] };
+    const before = metadataOf(state, role);
+    const base = before && baseOf(before);
+    return { name: `${String(signed['version'])}.${role}.json`, role, signed, signatures, groups: [], base };
   });
   const draft: SigningRequest = {
     collectionId: collection.id,

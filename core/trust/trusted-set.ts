@@ -596,8 +596,9 @@ export class TrustedSet {
         `version ${next.version} of ${inert(role)} was accepted before with other content`,
         {
           subject: inert(role),
-          got: next.version,
-          hint: 'two different collections of the same origin are in circulation; ask the one who exports',
+          got: madeWhen(next),
+          want: madeWhen(previous),
+          hint: 'two copies of one collection sign under one name; decide which goes on, and export from that one alone',
         },
       );
     }
@@ -794,6 +795,13 @@ function rollback(role: string, got: number, want: number): SealiftError {
       hint: 'this is an older bundle than one that was accepted; use the newest',
     },
   );
+}
+
+/** What tells two contents of one version apart for the people who made them. */
+function madeWhen(metadata: Metadata): string {
+  const fingerprint = createHash('sha256').update(metadata.signedBytes).digest('hex').slice(0, 16);
+  const created = metadata.signed['x-created'];
+  return typeof created === 'string' ? `${fingerprint} made ${inert(created)}` : fingerprint;
 }
 
 const sameKeys = (a: readonly string[], b: readonly string[]): boolean =>

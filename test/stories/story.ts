@@ -1,7 +1,13 @@
 /** A collection and a gate that live through several bundles. */
+import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { isSealiftError } from '../../core/errors.ts';
+import type { JsonObject } from '../../core/json/strict.ts';
+import { DEFAULT_LIMITS } from '../../core/limits.ts';
 import type { ExportResult, ImportResult } from '../../core/results.ts';
+import { openCollection, signMetadata } from '../../core/trust/collection.ts';
+import { openNativeSigner } from '../../core/trust/signer.ts';
 import {
   type RenewOptions,
   type RotateOptions,
@@ -12,6 +18,8 @@ import {
 import { type FixtureManifest, singleImage } from '../../fixtures/images.ts';
 import {
   DAY,
+  filesOf,
+  forge,
   makeWorld,
   START,
   TEST_PASSPHRASE,
@@ -81,3 +89,65 @@ export async function codeOf(action: Promise<unknown>): Promise<string> {
 }
 
 export const image = (label: string): FixtureManifest => singleImage(label);
+
+/**
+ * A bundle whose target roles were exchanged by somebody whose work an honest carrier seals: snapshot and timestamp are
+ * made anew over them with the collection's own (native) keys. Roles by name, without version.
+ */
+export async function reseal(
+  collection: string,
+  source: string,
+  target: string,
+  created: Date,
+  edit: (roles: Map<string, Buffer>) => void,
+): Promise<string> {
+  const { state } = await openCollection(collection, DEFAULT_LIMITS);
+  const signerOf = (role: 'snapshot' | 'timestamp') => {
+    const [keyId = ''] = state.root.roles[role].keyids;
+    const secret = readFileSync(path.join(collection, 'keys', `${keyId}.pem`));
+    return openNativeSigner(secret, TEST_PASSPHRASE, role);
+  };
+  const roles = new Map<string, Buffer>();
+  edit(roles);
+  const files = filesOf(source);
+  const signedOf = (name: string) =>
+    (JSON.parse(String(files.get(name))) as { signed: JsonObject & { version: number } }).signed;
+  const metaOf = (bytes: Buffer) => ({
+    version: (JSON.parse(String(bytes)) as { signed: { version: number } }).signed.version,
+    length: bytes.length,
+    hashes: { sha256: createHash('sha256').update(bytes).digest('hex') },
+  });
+  const before = [...files.keys()].find((name) => name.endsWith('.snapshot.json')) ?? '';
+  const old = signedOf(before);
+  const meta = { ...(old['meta'] as JsonObject) };
+  for (const [role, bytes] of roles) meta[`${role}.json`] = metaOf(bytes);
+  const version = old.version + 1;
+  const snapshot = await signMetadata(
+    { ...old, _type: 'snapshot', version, meta },
+    [signerOf('snapshot')],
+    created,
+  );
+  const timestamp = await signMetadata(
+    {
+      ...signedOf('metadata/timestamp.json'),
+      _type: 'timestamp',
+      version,
+      meta: { 'snapshot.json': metaOf(snapshot) },
+    },
+    [signerOf('timestamp')],
+    created,
+  );
+  return forge(source, target, (all, manifest) => {
+    const exchange = (name: string, role: string, bytes: Buffer): void => {
+      const next = `metadata/${metaOf(bytes).version}.${role}.json`;
+      all.delete(name);
+      all.set(next, bytes);
+      const listed = manifest.entries.find((entry) => entry.name === name) as { name: string } | undefined;
+      if (listed) listed.name = next;
+    };
+    for (const [role, bytes] of roles)
+      exchange([...all.keys()].find((name) => name.endsWith(`.${role}.json`)) ?? '', role, bytes);
+    exchange(before, 'snapshot', snapshot);
+    all.set('metadata/timestamp.json', timestamp);
+  });
+}

@@ -621,12 +621,13 @@ function recordOf(
     omitted: listed.omitted.map(({ digest }) => digest),
     evidence: trust.manifest.evidence
       .filter(({ digest }) => evidence.has(digest))
-      .map(({ digest, mediaType, artifactType, size, subject }) => ({
+      .map(({ digest, mediaType, artifactType, size, subject, tag }) => ({
         digest,
         mediaType,
         artifactType,
         size,
         subject,
+        ...(tag === undefined ? {} : { tag }),
       })),
     collectionId: trust.collectionId,
     bundleVersion: trust.manifest.version,

@@ -79,11 +79,12 @@ async function inspectStore(location: string, context: Context): Promise<Inspect
         platforms: record.platforms,
         omitted: record.omitted.map((digest) => ({ digest, reason: 'platform' })),
         size: record.contentSize,
-        evidence: record.evidence.map(({ digest, artifactType, subject, size }) => ({
+        evidence: record.evidence.map(({ digest, artifactType, subject, size, tag }) => ({
           digest,
           artifactType,
           subject,
           via: 'bundle',
+          ...(tag === undefined ? {} : { tag }),
           size,
           state: 'carried',
         })),

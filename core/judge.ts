@@ -614,11 +614,12 @@ class ContentWalker {
         if (!entry || !mine.has(entry.subject)) continue;
         waiting.delete(digest);
         const parsed = await this.#take(digest, entry.size, entry.mediaType, image, mine);
-        if (parsed.subject?.digest !== entry.subject) {
+        const about = parsed.subject?.digest ?? (entry.tag === undefined ? undefined : entry.subject);
+        if (about !== entry.subject) {
           throw this.#refuse(
             'manifest-invalid',
             image,
-            `evidence ${digest} is about ${parsed.subject?.digest ?? 'nothing'}, not about ${entry.subject}`,
+            `evidence ${digest} is about ${about ?? 'nothing'}, not about ${entry.subject}`,
           );
         }
         for (const blob of [parsed.config, ...parsed.layers])

@@ -23,6 +23,7 @@ export type PreviewOptions = Pick<
   | 'platforms'
   | 'includeEvidence'
   | 'excludeReferrers'
+  | 'excludeTagged'
   | 'lookaside'
   | 'includeForeign'
   | 'concurrency'

@@ -51,6 +51,8 @@ export interface EvidenceSummary {
   readonly artifactType: string;
   readonly subject: string;
   readonly via: string;
+  /** The tag that says what it is about, where it has one: `sha256-HEX.sig`. */
+  readonly tag?: string | undefined;
   readonly size: number;
   /** `carried` until a verifier of its format has judged it. */
   readonly state: 'verified' | 'carried' | 'invalid' | 'expired';

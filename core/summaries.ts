@@ -5,9 +5,9 @@ import type { EvidenceSummary, ImageSummary } from './results.ts';
 /** Carried images as results show them, in the order of the manifest. */
 export function imageSummaries(manifest: BundleManifest): ImageSummary[] {
   const evidence = new Map<string, EvidenceSummary>(
-    manifest.evidence.map(({ digest, artifactType, subject, via, size }) => [
+    manifest.evidence.map(({ digest, artifactType, subject, via, size, tag }) => [
       digest,
-      { digest, artifactType, subject, via, size, state: 'carried' },
+      { digest, artifactType, subject, via, size, ...(tag === undefined ? {} : { tag }), state: 'carried' },
     ]),
   );
   return manifest.images.map((image) => ({

@@ -24,6 +24,8 @@ export interface ExportOptions {
   readonly includeEvidence: boolean;
   /** Leaves out what the source lists as referrers. */
   readonly excludeReferrers?: boolean | undefined;
+  /** Leaves out what tags such as `sha256-HEX.sig` lead to (cosign). */
+  readonly excludeTagged?: boolean | undefined;
   /** Where signatures lie beside registries (registries.d); none are looked for unless given. */
   readonly lookaside?: LookasideSettings | undefined;
   /** Policy file that every image must meet before anything is signed or transferred. */

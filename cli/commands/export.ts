@@ -18,7 +18,7 @@ import { exportText } from '../output/report.ts';
 import { passphraseMissing } from './init.ts';
 
 const DEFAULT_LIFETIME = '90d';
-const EVIDENCE_KINDS: readonly string[] = ['all', 'referrers', 'lookaside'];
+const EVIDENCE_KINDS: readonly string[] = ['all', 'referrers', 'cosign', 'lookaside'];
 
 function resolved(text: string | undefined, cwd: string): string | undefined {
   return text === undefined ? undefined : path.resolve(cwd, text);
@@ -188,6 +188,7 @@ export const exportCommand: Command = {
       platforms,
       includeEvidence: !excluded.includes('all'),
       ...(excluded.includes('referrers') ? { excludeReferrers: true } : {}),
+      ...(excluded.includes('cosign') ? { excludeTagged: true } : {}),
       ...(excluded.includes('lookaside') || excluded.includes('all')
         ? {}
         : { lookaside: await lookasideFrom(resolved(args.text('registries-d'), runtime.cwd), homedir) }),

@@ -2,6 +2,7 @@
 import { inert, SealiftError } from '../errors.ts';
 import { canonicalJson, parseCanonicalJson } from '../json/canonical.ts';
 import type { JsonObject, JsonValue } from '../json/strict.ts';
+import { subjectOfAttachedTag } from '../oci/attached-tag.ts';
 import { type Digest, parseDigest } from '../oci/digest.ts';
 import { parseImageName } from '../oci/reference.ts';
 import { END_BLOCKS, headerSizeOf, MAX_MTIME, paddingOf } from './tar.ts';
@@ -9,7 +10,7 @@ import { END_BLOCKS, headerSizeOf, MAX_MTIME, paddingOf } from './tar.ts';
 export const BUNDLE_FORMAT_VERSION = 1;
 export const BUNDLE_MEDIA_TYPE = 'application/vnd.sealift.bundle.v1+json';
 /** Required features this reader knows. */
-export const KNOWN_FEATURES: readonly string[] = ['delta'];
+export const KNOWN_FEATURES: readonly string[] = ['delta', 'tagged-evidence'];
 
 /** What a blob is used as; of several uses the first in this order. */
 export const BLOB_KINDS = ['manifest', 'config', 'evidence', 'layer'] as const;
@@ -53,6 +54,8 @@ export interface BundleEvidence {
   readonly subject: Digest;
   /** How it was found: a token. */
   readonly via: string;
+  /** The tag that says what it is about: `sha256-HEX.sig`. Its manifest then needs no `subject`. */
+  readonly tag?: string | undefined;
 }
 
 export interface MissingBlob {
@@ -337,13 +340,18 @@ function parseImage(value: JsonValue, path: string): BundleImage {
 
 function parseEvidence(value: JsonValue, path: string): BundleEvidence {
   const evidence = objectAt(value, path);
+  const subject = digestAt(evidence['subject'], `${path}.subject`);
+  const tag = evidence['tag'] === undefined ? undefined : stringAt(evidence['tag'], `${path}.tag`);
+  if (tag !== undefined && subjectOfAttachedTag(tag)?.subject !== subject)
+    throw refuse(`${path}.tag`, tag, `a tag that is about ${subject}`);
   return {
     digest: digestAt(evidence['digest'], `${path}.digest`),
     mediaType: stringAt(evidence['mediaType'], `${path}.mediaType`),
     artifactType: stringAt(evidence['artifactType'], `${path}.artifactType`),
     size: integerAt(evidence['size'], `${path}.size`),
-    subject: digestAt(evidence['subject'], `${path}.subject`),
+    subject,
     via: tokenAt(evidence['via'], `${path}.via`),
+    ...(tag === undefined ? {} : { tag }),
   };
 }
 
@@ -576,6 +584,8 @@ export function parseBundleManifest(
     evidence.map(({ digest }) => digest),
     'evidence',
   );
+  if (evidence.some(({ tag }) => tag !== undefined) && !requires.includes('tagged-evidence'))
+    throw refuse('requires', 'nothing of it', 'tagged-evidence, where evidence has tags');
   const known = new Set<string>(evidence.map(({ digest }) => digest));
   for (const [i, image] of images.entries()) {
     const stray = image.evidence.find((digest) => !known.has(digest));

@@ -164,17 +164,18 @@ async function signContent(
   if (docker) files.set('manifest.json', docker);
   for (const { name, bytes } of staged.metadataFiles) if (bytes) files.set(name, bytes);
 
+  const evidence = [...content.evidence.values()].sort((a, b) => compareText(a.digest, b.digest));
   const manifest: BundleManifest = {
     formatVersion: BUNDLE_FORMAT_VERSION,
     mediaType: BUNDLE_MEDIA_TYPE,
     generator: GENERATOR,
-    requires: [],
+    requires: evidence.some(({ tag }) => tag !== undefined) ? ['tagged-evidence'] : [],
     features: [],
     collection: { id: collection.id, name: collection.name },
     version,
     created: formatCreated(created),
     images,
-    evidence: [...content.evidence.values()].sort((a, b) => compareText(a.digest, b.digest)),
+    evidence,
     entries: listEntries({
       version,
       files: new Map(
@@ -304,6 +305,7 @@ export function requestHash(options: ExportOptions): string {
       dockerArchive: options.dockerArchive,
       ...(options.includeForeign ? { foreign: true } : {}),
       ...(options.excludeReferrers ? { excludeReferrers: true } : {}),
+      ...(options.excludeTagged ? { excludeTagged: true } : {}),
       ...(options.lookaside ? { lookaside: true } : {}),
       ...(options.policy === undefined ? {} : { policy: options.policy }),
       ...(options.metadataOnly ? { metadataOnly: true } : {}),

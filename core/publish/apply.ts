@@ -63,7 +63,8 @@ export interface DestinationResult {
 
 const STATE_MAX = 256 * 1024 * 1024;
 const TAG_KEY = /^v2\/(.+)\/manifests\/([A-Za-z0-9_][A-Za-z0-9_.-]{0,127})$/;
-const FALLBACK = /^sha256-[0-9a-f]{64}$/;
+/** Tags of evidence: those that list referrers, and cosign's. */
+const FALLBACK = /^sha256-[0-9a-f]{64}(?:\.(?:sig|att|sbom))?$/;
 const DIGEST_KEY = /^v2\/.+\/(?:manifests|blobs|referrers)\/sha(?:256:[0-9a-f]{64}|512:[0-9a-f]{128})$/;
 const LIST_KEY = /^v2\/.+\/tags\/list$/;
 

@@ -9,6 +9,7 @@ import { type Digest, digestAlgorithm, digestHex, digestOf } from '../oci/digest
 import { OCI_INDEX } from '../oci/media-types.ts';
 import { parseImageName } from '../oci/reference.ts';
 import type { GraphNode, GraphReader } from '../store/graph.ts';
+import { taggedEvidence } from '../store/records.ts';
 import type { ImageRecord } from '../store/store.ts';
 import { referrersIndex, referrersOf, walkRecords } from './content.ts';
 import { type PlacementOptions, placesOf } from './placement.ts';
@@ -83,7 +84,9 @@ export async function planPublication(
     const base = `v2/${repository}`;
     const list = [...draft.records.values()];
     // The two names of one repository hold the same images.
-    const identity = list.map(({ digest }) => digest).join();
+    const identity = list
+      .flatMap(({ digest, evidence }) => [digest, ...evidence.map((one) => one.digest)])
+      .join();
     const nodes = walked.get(identity) ?? (await walkRecords(reader, list, limits, damagedImage));
     walked.set(identity, nodes);
     const heights = heightsOf(nodes);
@@ -115,6 +118,10 @@ export async function planPublication(
           kind: 'referrers',
         });
       }
+    }
+    for (const [tag, { digest, size, mediaType }] of taggedEvidence(list)) {
+      if (draft.tags.has(tag)) continue;
+      referrers.push({ key: `${base}/manifests/${tag}`, kind: 'referrers', digest, size, mediaType });
     }
     for (const [tag, { digest, size, mediaType }] of draft.tags) {
       tags.push({ key: `${base}/manifests/${tag}`, kind: 'tag', digest, size, mediaType });

@@ -2,6 +2,7 @@
 import type { Limits } from '../limits.ts';
 import type { Digest } from '../oci/digest.ts';
 import { parseImageName, repositoryName } from '../oci/reference.ts';
+import { taggedEvidence } from '../store/records.ts';
 import type { ImageRecord, Store } from '../store/store.ts';
 import { type Referrer, referrersOf, storeReader, walkRecords } from './content.ts';
 
@@ -17,6 +18,8 @@ export interface RepositoryContent {
   readonly reachable: ReadonlyMap<string, Reachable>;
   /** By digest of the subject, ascending by their own. */
   readonly referrers: ReadonlyMap<string, readonly Referrer[]>;
+  /** Manifests by tags that say what they are about (`sha256-HEX.sig`), which no list of tags names. */
+  readonly attached: ReadonlyMap<string, Digest>;
 }
 
 export interface Repository {
@@ -92,5 +95,6 @@ async function readContent(
   // The parsed manifests are not kept: memory stays small however many images there are.
   for (const { digest, mediaType, size, manifest } of nodes.values())
     reachable.set(digest, { digest, mediaType, size, isManifest: manifest !== undefined });
-  return { reachable, referrers: referrersOf(nodes.values()) };
+  const attached = new Map([...taggedEvidence(records)].map(([tag, { digest }]) => [tag, digest]));
+  return { reachable, referrers: referrersOf(nodes.values()), attached };
 }

@@ -119,10 +119,12 @@ export function createRegistryHandler(store: Store, options: RegistryOptions = {
   }
 
   async function sendManifest(exchange: Exchange, repository: Repository, reference: string): Promise<void> {
-    const { reachable, referrers } = await repository.content();
+    const { reachable, referrers, attached } = await repository.content();
     if (!isDigest(reference) && !isTag(reference))
       throw new HttpError(404, 'MANIFEST_UNKNOWN', 'malformed tag or digest');
-    const digest = isDigest(reference) ? reference : repository.tags.get(reference)?.digest;
+    const digest = isDigest(reference)
+      ? reference
+      : (repository.tags.get(reference)?.digest ?? attached.get(reference));
     if (digest === undefined) {
       const match = FALLBACK_TAG.exec(reference);
       const list = match && referrers.get(`${match[1]}:${match[2]}`);

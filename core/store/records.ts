@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto';
 import { checkFormat, parseDocument, SHA256_HEX, TIMESTAMP } from '../fs/document.ts';
 import { canonicalJson } from '../json/canonical.ts';
+import { subjectOfAttachedTag } from '../oci/attached-tag.ts';
 import { type Digest, digestAlgorithm, digestHex, isDigest } from '../oci/digest.ts';
 import { parseImageName } from '../oci/reference.ts';
 
@@ -16,6 +17,8 @@ export interface EvidenceRecord {
   /** Bytes of the evidence manifest. */
   readonly size: number;
   readonly subject: Digest;
+  /** The tag that says what it is about: `sha256-HEX.sig`. */
+  readonly tag?: string | undefined;
 }
 
 /** What was let in under a name, and on whose word. */
@@ -43,6 +46,20 @@ export interface ImageRecord {
 }
 
 /**
+ * Evidence of `records` by the tag it had where it came from. Such a tag moves with every signature that is added: of
+ * several, the one that was imported last.
+ */
+export function taggedEvidence(records: readonly ImageRecord[]): ReadonlyMap<string, EvidenceRecord> {
+  const found = new Map<string, EvidenceRecord>();
+  const age = (record: ImageRecord): string =>
+    `${record.importedAt} ${String(record.bundleVersion).padStart(16, '0')} ${record.name}`;
+  for (const { evidence } of [...records].sort((a, b) => (age(a) < age(b) ? -1 : 1))) {
+    for (const piece of evidence) if (piece.tag !== undefined) found.set(piece.tag, piece);
+  }
+  return found;
+}
+
+/**
  * File name of the record of `name` at `digest`. The digest is part of it, so that the record of the old image stays
  * until index.json has moved to the new one.
  */
@@ -62,12 +79,13 @@ export function encodeRecord(record: ImageRecord): Buffer {
     contentSize: record.contentSize,
     platforms: [...record.platforms],
     omitted: [...record.omitted],
-    evidence: record.evidence.map(({ digest, mediaType, artifactType, size, subject }) => ({
+    evidence: record.evidence.map(({ digest, mediaType, artifactType, size, subject, tag }) => ({
       digest,
       mediaType,
       artifactType,
       size,
       subject,
+      ...(tag === undefined ? {} : { tag }),
     })),
     collection: record.collectionId,
     bundleVersion: record.bundleVersion,
@@ -103,13 +121,20 @@ export function parseRecord(bytes: Uint8Array, file: string): ImageRecord {
     contentSize: document.integer('contentSize'),
     platforms: document.strings('platforms'),
     omitted: document.strings('omitted').map(asDigest),
-    evidence: document.objects('evidence').map((item) => ({
-      digest: asDigest(item.string('digest')),
-      mediaType: item.string('mediaType'),
-      artifactType: item.string('artifactType'),
-      size: item.integer('size'),
-      subject: asDigest(item.string('subject')),
-    })),
+    evidence: document.objects('evidence').map((item) => {
+      const subject = asDigest(item.string('subject'));
+      const tag = item.optionalString('tag');
+      if (tag !== undefined && subjectOfAttachedTag(tag)?.subject !== subject)
+        throw document.damaged('malformed tag of evidence');
+      return {
+        digest: asDigest(item.string('digest')),
+        mediaType: item.string('mediaType'),
+        artifactType: item.string('artifactType'),
+        size: item.integer('size'),
+        subject,
+        ...(tag === undefined ? {} : { tag }),
+      };
+    }),
     collectionId: document.string('collection', SHA256_HEX),
     bundleVersion: document.integer('bundleVersion'),
     role: document.string('role'),

@@ -18,7 +18,7 @@ import { type Digest, digestAlgorithm, digestOf } from '../oci/digest.ts';
 import { type ParsedManifest, parseManifest } from '../oci/manifest.ts';
 import { isForeignLayer, isImageConfig, isIndexType, isManifestType } from '../oci/media-types.ts';
 import { forEachLimited, mapLimited } from '../util/concurrency.ts';
-import type { Source } from './source.ts';
+import type { Source, SourceManifest } from './source.ts';
 
 /** What a blob is for; where it has several uses, the first of these that applies. */
 export const BLOB_KINDS = ['manifest', 'config', 'evidence', 'layer'] as const;
@@ -42,6 +42,8 @@ export interface CollectedEvidence {
   readonly size: number;
   readonly subject: Digest;
   readonly via: string;
+  /** The tag that says what it is about: `sha256-HEX.sig`. */
+  readonly tag?: string;
 }
 
 export interface OmittedChild {
@@ -96,6 +98,8 @@ export interface CollectOptions {
   readonly includeEvidence: boolean;
   /** Leaves out what the source lists as referrers. */
   readonly excludeReferrers?: boolean | undefined;
+  /** Leaves out what tags such as `sha256-HEX.sig` lead to. */
+  readonly excludeTagged?: boolean | undefined;
   /** Takes layers that may only be had from their vendor, as far as the source has them. */
   readonly includeForeign?: boolean | undefined;
   /** Tells in `failed` what could not be had, instead of throwing. */
@@ -286,6 +290,7 @@ class ImageCollector {
     if (manifest.kind === 'image') await this.#visitImage(manifest, platform);
     else await this.#visitIndex(manifest, depth);
     await this.#collectEvidence(manifest.digest, depth);
+    await this.#collectTagged(manifest.digest, depth);
     await this.#collectAttached(manifest, depth);
   }
 
@@ -438,7 +443,66 @@ class ImageCollector {
       });
       for (const blob of [manifest.config, ...manifest.layers]) if (blob) this.#add(blob, 'evidence');
       await this.#collectEvidence(manifest.digest, depth + 1);
+      await this.#collectTagged(manifest.digest, depth + 1);
     }
+  }
+
+  /** Evidence that only a tag ties to what it is about, as cosign's, and evidence of that evidence. */
+  async #collectTagged(subject: Digest, depth: number): Promise<void> {
+    const { source } = this.#request;
+    const { includeEvidence, excludeTagged } = this.#options;
+    if (!includeEvidence || excludeTagged === true || !source.tagged) return;
+    for (const { tag, manifest: answer } of await source.tagged(subject)) {
+      const known = this.#content.evidence.get(answer.digest);
+      const manifest = this.#readTagged(tag, answer, known?.subject ?? subject, subject);
+      if (!manifest) continue;
+      const { digest } = manifest;
+      const isNew = !this.#evidence.has(digest);
+      this.#evidence.add(digest);
+      this.#content.evidence.set(digest, {
+        digest,
+        mediaType: manifest.mediaType,
+        // Every such manifest calls itself an image; what it holds says what it is.
+        artifactType: manifest.artifactType ?? manifest.layers[0]?.mediaType ?? '',
+        size: manifest.bytes.length,
+        subject,
+        via: 'cosign-tag',
+        ...known,
+        tag,
+      });
+      if (!isNew) continue;
+      this.#countManifest(depth + 1);
+      this.#addManifest(manifest, 'evidence');
+      for (const blob of [manifest.config, ...manifest.layers]) if (blob) this.#add(blob, 'evidence');
+      await this.#collectEvidence(digest, depth + 1);
+      await this.#collectTagged(digest, depth + 1);
+    }
+  }
+
+  /** The manifest behind a tag; undefined, and told, where it is no evidence of `subject`. */
+  #readTagged(
+    tag: string,
+    { bytes, mediaType, digest }: SourceManifest,
+    known: Digest,
+    subject: Digest,
+  ): ParsedManifest | undefined {
+    let problem: string;
+    try {
+      const manifest = parseManifest(bytes, { mediaType, digest, limits: this.#context.limits });
+      const about = manifest.subject?.digest ?? known;
+      if (manifest.kind === 'image' && about === subject) return manifest;
+      problem = manifest.kind === 'image' ? `it is about ${about}` : 'it is an index';
+    } catch (error) {
+      if (!isSealiftError(error)) throw error;
+      problem = error.message;
+    }
+    this.#context.emit({
+      type: 'notice',
+      level: 'warning',
+      code: 'not-evidence',
+      message: `${tag} is taken for no evidence: ${problem}; left out`,
+    });
+    return undefined;
   }
 
   /** Evidence that no registry lists: found beside the source and wrapped. */

@@ -29,6 +29,12 @@ export interface SourceName {
 /** How evidence was found; goes into the bundle manifest. */
 export type ReferrersVia = 'referrers-api' | 'referrers-tag' | 'layout';
 
+/** A manifest that a tag such as `sha256-HEX.sig` says to be about another. */
+export interface TaggedEvidence {
+  readonly tag: string;
+  readonly manifest: SourceManifest;
+}
+
 export interface Referrers {
   readonly descriptors: readonly Descriptor[];
   /** Where both the referrers API and the fallback tag answered, `referrers-api`. */
@@ -64,6 +70,11 @@ export interface Source {
    * @throws SealiftError `source-*`, `json-*`, `manifest-invalid`
    */
   referrers(subject: Digest): Promise<Referrers>;
+  /**
+   * What the tags `attachedTags()` of this manifest lead to.
+   * @throws SealiftError `source-*`
+   */
+  tagged?(subject: Digest): Promise<readonly TaggedEvidence[]>;
   /** Full names of the images, where the source holds a fixed number of them and knows their names. */
   names?(): Promise<readonly SourceName[]>;
   /** True for a child of an index that was left out when the index came here. */

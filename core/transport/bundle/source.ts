@@ -10,6 +10,7 @@ import type { OpenedBlob } from '../../oci/layout.ts';
 import { readContent } from '../content.ts';
 import type { Location } from '../location.ts';
 import type { Source } from '../source.ts';
+import { readTagged } from '../tagged.ts';
 import { findByName } from './names.ts';
 
 /**
@@ -67,9 +68,15 @@ export async function openBundleSource(
       },
       blob: async (blob) => readContent(() => openBlob(blobPath(blob.digest)), blob, context.signal),
       referrers: async (subject) => ({
-        descriptors: manifest.evidence.filter((evidence) => evidence.subject === subject),
+        descriptors: manifest.evidence.filter(
+          (evidence) => evidence.subject === subject && evidence.tag === undefined,
+        ),
         via: 'layout',
       }),
+      tagged: (subject) =>
+        readTagged(manifest.evidence, subject, (digest) =>
+          bundle.readBlob(blobPath(digest), context.limits.manifest),
+        ),
       names: async () =>
         manifest.images.map(({ name, digest, digestMadeHere }) => ({
           name,

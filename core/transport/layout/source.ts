@@ -1,6 +1,7 @@
 /** An OCI image layout, on disk or in an archive, as a source. */
 import type { Context } from '../../context.ts';
 import { inert, isSealiftError, SealiftError } from '../../errors.ts';
+import { attachedTags } from '../../oci/attached-tag.ts';
 import type { Descriptor } from '../../oci/descriptor.ts';
 import { type Digest, digestAlgorithm, digestHex, isDigest } from '../../oci/digest.ts';
 import { type Layout, openLayout, readLayout } from '../../oci/layout.ts';
@@ -10,7 +11,7 @@ import { openArchiveFile } from '../archive/spool.ts';
 import { indexTar, type TarIndex } from '../archive/tar-index.ts';
 import { readContent } from '../content.ts';
 import type { Location } from '../location.ts';
-import type { Referrers, Source, SourceManifest, SourceOptions } from '../source.ts';
+import type { Referrers, Source, SourceManifest, SourceOptions, TaggedEvidence } from '../source.ts';
 
 /**
  * An OCI image layout on disk. `manifest('')` is its only image.
@@ -58,6 +59,16 @@ function layoutSource(layout: Layout, place: string, close: () => Promise<void>,
       scanned ??= scan(layout, context);
       const descriptors = (await scanned).bySubject.get(subject) ?? new Map<Digest, Descriptor>();
       return { descriptors: [...descriptors.values()], via: 'layout' };
+    },
+    async tagged(subject) {
+      const found: TaggedEvidence[] = [];
+      for (const tag of attachedTags(subject)) {
+        // Annotations hold a tag or a full name.
+        const known = layout.images().find(({ refName }) => refName === tag || refName?.endsWith(`:${tag}`));
+        if (known)
+          found.push({ tag, manifest: await readManifest(layout, known.descriptor.digest, context) });
+      }
+      return found;
     },
     names: async () =>
       layout

@@ -8,7 +8,7 @@ import { isSealiftError, SealiftError } from '../../errors.ts';
 import type { Descriptor } from '../../oci/descriptor.ts';
 import { type Digest, digestAlgorithm, digestHex, isDigest } from '../../oci/digest.ts';
 import { type Endpoint, showEndpoint } from '../mirrors.ts';
-import type { Referrers, Source, SourceOptions } from '../source.ts';
+import type { Referrers, Source, SourceOptions, TaggedEvidence } from '../source.ts';
 import { openRepositorySource, type RepositorySource } from './source.ts';
 
 /** Of a mirror that others stand behind. */
@@ -245,6 +245,30 @@ export function openMirroredSource(
     }
   }
 
+  /** Mirrors mostly keep no evidence, and say there is none: all are asked. */
+  async function fromAll<T>(
+    subject: Digest,
+    read: (source: RepositorySource) => Promise<T>,
+  ): Promise<readonly { readonly place: Place; readonly answer: T }[]> {
+    const order = places.filter(({ name }) => !known.last.has(name));
+    const failures: Failure[] = [];
+    const found: { place: Place; answer: T }[] = [];
+    for (const place of order.length > 0 ? order : places) {
+      try {
+        found.push({ place, answer: await read(place.source) });
+      } catch (error) {
+        failures.push({ place, error: pass(error, place, subject, false) });
+      }
+    }
+    for (const place of places) {
+      if (found.length > 0 && known.last.has(place.name) && !place.endpoint.plainHttp) {
+        tell('warning', 'mirror-evidence', place, 'is not asked for evidence any more, as it failed');
+      }
+    }
+    if (found.length === 0) throw summary(failures, subject);
+    return found;
+  }
+
   return {
     location: places.at(-1)?.source.location ?? '',
     manifest: (wanted) => first(wanted, (source) => source.manifest(wanted)),
@@ -254,29 +278,25 @@ export function openMirroredSource(
     },
     hasOther: (digest) => again.has(digest) && inOrder(digest).length > 0,
     referrers: async (subject) => {
-      const order = places.filter(({ name }) => !known.last.has(name));
-      const failures: Failure[] = [];
-      const found: Referrers[] = [];
-      // Mirrors mostly keep no evidence, and say there is none: all are asked.
-      for (const place of order.length > 0 ? order : places) {
-        try {
-          found.push(await place.source.referrers(subject));
-        } catch (error) {
-          failures.push({ place, error: pass(error, place, subject, false) });
-        }
-      }
-      for (const place of places) {
-        if (found.length > 0 && known.last.has(place.name) && !place.endpoint.plainHttp) {
-          tell('warning', 'mirror-evidence', place, 'is not asked for evidence any more, as it failed');
-        }
-      }
-      if (found.length === 0) throw summary(failures, subject);
+      const found = await fromAll<Referrers>(subject, (source) => source.referrers(subject));
       const byDigest = new Map<Digest, Descriptor>();
-      for (const { descriptors } of found) {
+      for (const { descriptors } of found.map(({ answer }) => answer)) {
         for (const one of descriptors) if (!byDigest.has(one.digest)) byDigest.set(one.digest, one);
       }
-      const api = found.some(({ via }) => via === 'referrers-api');
+      const api = found.some(({ answer }) => answer.via === 'referrers-api');
       return { descriptors: [...byDigest.values()], via: api ? 'referrers-api' : 'referrers-tag' };
+    },
+    tagged: async (subject) => {
+      const found = await fromAll<readonly TaggedEvidence[]>(subject, (source) => source.tagged(subject));
+      const byTag = new Map<string, TaggedEvidence>();
+      // Such a tag moves with every signature that is added: the registry's own word comes before a mirror's.
+      for (const isMirror of [false, true]) {
+        for (const { place, answer } of found) {
+          if (place.endpoint.isMirror !== isMirror) continue;
+          for (const one of answer) if (!byTag.has(one.tag)) byTag.set(one.tag, one);
+        }
+      }
+      return [...byTag.values()];
     },
     close: async () => {
       await Promise.all(places.map(({ source }) => source.close()));

@@ -2,12 +2,13 @@
 import type { Context } from '../../context.ts';
 import { inert, isSealiftError, SealiftError } from '../../errors.ts';
 import { asArray, asObject, parseJson } from '../../json/strict.ts';
+import { attachedTags } from '../../oci/attached-tag.ts';
 import { type Descriptor, parseDescriptor } from '../../oci/descriptor.ts';
 import { type Digest, digestAlgorithm, digestHex, digestOf, isDigest } from '../../oci/digest.ts';
 import { parseManifest } from '../../oci/manifest.ts';
 import type { Reference } from '../../oci/reference.ts';
 import { endpointsFor } from '../mirrors.ts';
-import type { Referrers, Source, SourceManifest, SourceOptions } from '../source.ts';
+import type { Referrers, Source, SourceManifest, SourceOptions, TaggedEvidence } from '../source.ts';
 import { ask, type Repository } from './authorization.ts';
 import { readBlob } from './blob.ts';
 import { showUrl } from './failures.ts';
@@ -38,6 +39,7 @@ type Blob = { readonly digest: Digest; readonly size: number };
 
 /** A repository at one place. */
 export interface RepositorySource extends Source {
+  tagged(subject: Digest): Promise<readonly TaggedEvidence[]>;
   /** The content of a blob from `start` on. */
   blobFrom(blob: Blob, start: number): AsyncIterable<Uint8Array>;
   /** @throws SealiftError `source-too-large` */
@@ -93,6 +95,7 @@ export function openRepositorySource(
     blobFrom: (blob, start) => readBlob(session, repository, blob, context, start),
     checkSize,
     referrers: (subject) => fetchReferrers(registry, subject),
+    tagged: (subject) => fetchTagged(registry, subject),
     close: async () => {
       if (isOpen) session.release();
       isOpen = false;
@@ -190,6 +193,22 @@ async function fetchReferrers(registry: Registry, subject: Digest): Promise<Refe
   }
   byDigest.delete(subject);
   return { descriptors: [...byDigest.values()], via: fromApi ? 'referrers-api' : 'referrers-tag' };
+}
+
+async function fetchTagged(registry: Registry, subject: Digest): Promise<readonly TaggedEvidence[]> {
+  const found = await Promise.all(attachedTags(subject).map((tag) => fetchTag(registry, tag)));
+  return found.flatMap((one) => one ?? []);
+}
+
+/** Undefined where there is no such tag; any other failure might hide a signature. */
+async function fetchTag(registry: Registry, tag: string): Promise<TaggedEvidence | undefined> {
+  try {
+    return { tag, manifest: await fetchManifest(registry, tag) };
+  } catch (error) {
+    if (!isSealiftError(error)) throw error;
+    if (error.code === 'source-not-found') return undefined;
+    throw error.with({ hint: 'to do without what is behind it, add --exclude-evidence cosign' });
+  }
 }
 
 /** Descriptors of all pages (distribution specification, "Listing Referrers"); undefined where there is no such API. */

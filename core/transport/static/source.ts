@@ -8,6 +8,7 @@ import path from 'node:path';
 import type { Context } from '../../context.ts';
 import { inert, SealiftError } from '../../errors.ts';
 import { asObject, asString, parseJson } from '../../json/strict.ts';
+import { attachedTags } from '../../oci/attached-tag.ts';
 import { assertDigest, type Digest, digestOf, isDigest } from '../../oci/digest.ts';
 import type { OpenedBlob } from '../../oci/layout.ts';
 import { parseManifest } from '../../oci/manifest.ts';
@@ -15,7 +16,7 @@ import { OCI_INDEX } from '../../oci/media-types.ts';
 import { formatReference } from '../../oci/reference.ts';
 import { readContent } from '../content.ts';
 import type { Location } from '../location.ts';
-import type { Source, SourceManifest } from '../source.ts';
+import type { Source, SourceManifest, TaggedEvidence } from '../source.ts';
 
 type StaticLocation = Extract<Location, { kind: 'static' }>;
 
@@ -98,6 +99,15 @@ export async function openStaticSource(location: StaticLocation, context: Contex
         return { descriptors: manifests, via };
       }
       return { descriptors: [], via: 'referrers-api' };
+    },
+    async tagged(subject) {
+      const found: TaggedEvidence[] = [];
+      for (const tag of attachedTags(subject)) {
+        const opened = await openKey(repository, `manifests/${tag}`);
+        await opened?.close();
+        if (opened) found.push({ tag, manifest: await readManifest(tag) });
+      }
+      return found;
     },
     close: async () => {},
   };

@@ -9,6 +9,7 @@ import { findByName } from '../bundle/names.ts';
 import { readContent } from '../content.ts';
 import type { Location } from '../location.ts';
 import type { Source } from '../source.ts';
+import { readTagged } from '../tagged.ts';
 
 /** @throws SealiftError `store-not-found` and as `openStore()` */
 export async function openStoreSource(
@@ -44,9 +45,15 @@ export async function openStoreSource(
     },
     blob: async (blob) => readContent(() => openBlob(blob.digest), blob, context.signal),
     referrers: async (subject) => ({
-      descriptors: [...evidence.values()].filter((record) => record.subject === subject),
+      descriptors: [...evidence.values()].filter(
+        (record) => record.subject === subject && record.tag === undefined,
+      ),
       via: 'layout',
     }),
+    tagged: (subject) =>
+      readTagged([...evidence.values()], subject, (digest) =>
+        store.readBlob(digest, context.limits.manifest),
+      ),
     names: async () => images.map(({ name, digest }) => ({ name, reference: name, digest })),
     omits: (digest) => omitted.has(digest),
     close: async () => {},

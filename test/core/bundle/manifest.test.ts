@@ -17,6 +17,16 @@ import { makeBundle, SOME_BLOBS } from './helpers.ts';
 type Plain = Record<string, unknown>;
 
 const SHA = (digit: string) => `sha256:${digit.repeat(64)}`;
+/** Evidence about SHA('3') with a tag. */
+const tagged = (tag: string) => ({
+  digest: SHA('1'),
+  mediaType: 'application/vnd.oci.image.manifest.v1+json',
+  artifactType: '',
+  size: 1,
+  subject: SHA('3'),
+  via: 'cosign-tag',
+  tag,
+});
 const blob = (digit: string, kind = 'layer', size = 1) => ({
   name: `blobs/sha256/${digit.repeat(64)}`,
   size,
@@ -260,6 +270,19 @@ describe('the bundle manifest', () => {
       'digestMadeHere false',
       (m) => {
         m.images[0]!['digestMadeHere'] = false;
+      },
+    ],
+    [
+      'a tag of evidence that is about something else',
+      (m) => {
+        m['requires'] = ['tagged-evidence'];
+        m['evidence'] = [tagged(`sha256-${'2'.repeat(64)}.sig`)];
+      },
+    ],
+    [
+      'a tag of evidence in a bundle that old readers would take',
+      (m) => {
+        m['evidence'] = [tagged(`sha256-${'3'.repeat(64)}.sig`)];
       },
     ],
     [

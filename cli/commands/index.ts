@@ -29,6 +29,7 @@ import {
 } from './trust-keys.ts';
 import { trustAuditCommand, trustClockCommand, trustListCommand } from './trust-look.ts';
 import { trustAddCommand, trustPublishCommand, trustSignCommand } from './trust-sign.ts';
+import { trustWitnessCommand } from './trust-witness.ts';
 import { verifyCommand } from './verify.ts';
 import { versionCommand } from './version.ts';
 
@@ -53,6 +54,7 @@ export const COMMANDS: readonly Command[] = [
   trustAddCommand,
   trustRemoveCommand,
   trustRenewCommand,
+  trustWitnessCommand,
   trustSignCommand,
   trustPublishCommand,
   trustKeyListCommand,

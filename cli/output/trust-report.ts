@@ -13,6 +13,7 @@ import type {
   StagedRoles,
   TrustListing,
   WithdrawResult,
+  WitnessResult,
 } from '../../core/trust-ops/index.ts';
 import type { TextView } from '../command.ts';
 import { formatDistance, formatTime, table } from './format.ts';
@@ -57,6 +58,20 @@ function missingLines(missing: readonly MissingSignatures[], { style }: TextView
   return missing.map(
     ({ role, have, want, by }) =>
       `${style.attention} ${inert(role)} has ${have} of ${want} signatures; missing: ${by.join(', ')}`,
+  );
+}
+
+/** What was witnessed, and how badly it needed it. */
+export function witnessText(result: WitnessResult, view: TextView): string {
+  const rows = result.witnessed.map(({ role, images, withdrawn, counted, threshold }) => [
+    inert(role),
+    `${images} image${images === 1 ? '' : 's'}${withdrawn > 0 ? `, ${withdrawn} withdrawn` : ''}`,
+    `${counted} of ${threshold} signature${threshold === 1 ? '' : 's'} counted`,
+  ]);
+  return join(
+    view.style.bold('Unchanged, and vouched for anew'),
+    table(rows, '  '),
+    pendingText(result, view),
   );
 }
 

@@ -42,3 +42,4 @@ export {
 } from './request.ts';
 export { type RotateOptions, type RotateResult, rotateKeys } from './rotate.ts';
 export { type WithdrawOptions, type WithdrawResult, withdrawNames } from './withdraw.ts';
+export { type WitnessedRole, type WitnessOptions, type WitnessResult, witnessRoles } from './witness.ts';

@@ -221,28 +221,34 @@ export async function addSignatures(
   return { request: { ...request, files }, added };
 }
 
-/** Signatures that do not verify are as good as none. */
-async function validSignatures(
-  request: SigningRequest,
-  file: RequestFile,
+const statementOf = ({ signed, signatures }: RequestFile) => ({
+  type: signed['_type'] as MetadataType,
+  signedBytes: signedForm(signed),
+  signatures,
+});
+
+/** Signatures that do not verify today are as good as none. */
+export async function validSignatures(
+  statement: Pick<Metadata, 'signedBytes' | 'signatures' | 'type'>,
+  keys: ReadonlyMap<string, TufKey>,
+  certificates: ReadonlyMap<string, Uint8Array>,
   context: Context,
 ): Promise<Map<string, string>> {
   const valid = new Map<string, string>();
-  const bytes = signedForm(file.signed);
-  for (const [keyId, sig] of file.signatures) {
-    const key = request.keys.get(keyId);
+  for (const [keyId, sig] of statement.signatures) {
+    const key = keys.get(keyId);
     if (!key) continue;
     try {
       if (key.keytype === 'openpgp') {
-        const certificate = request.certificates.get(key.keyval.public);
+        const certificate = certificates.get(key.keyval.public);
         if (!certificate) continue;
-        await verifyOpenpgp(await readCertificate(certificate, context.limits), bytes, sig, {
-          purpose: `tuf-${file.signed['_type'] as MetadataType}`,
+        await verifyOpenpgp(await readCertificate(certificate, context.limits), statement.signedBytes, sig, {
+          purpose: `tuf-${statement.type}`,
           now: context.now,
           mode: 'final',
         });
         valid.set(keyId, sig);
-      } else if (verifyNative(key, bytes, sig)) valid.set(keyId, sig);
+      } else if (verifyNative(key, statement.signedBytes, sig)) valid.set(keyId, sig);
     } catch (error) {
       if (!isSealiftError(error)) throw error;
     }
@@ -484,26 +490,40 @@ function groupsFor(state: CollectionState, request: SigningRequest, file: Reques
   return [found];
 }
 
+/** How many people have signed: keys of one person are one signature to every gate. */
+export async function countPersons(
+  keyids: readonly string[],
+  signatures: ReadonlyMap<string, string>,
+  keys: ReadonlyMap<string, TufKey>,
+  certificates: ReadonlyMap<string, Uint8Array>,
+  context: Context,
+): Promise<number> {
+  const signers: { tokens: string[]; until: number }[] = [];
+  for (const keyId of keyids) {
+    const key = signatures.has(keyId) ? keys.get(keyId) : undefined;
+    if (!key) continue;
+    if (key.keytype !== 'openpgp') {
+      signers.push({ tokens: [`material ${materialOf(nativePublicKey(key))}`], until: Infinity });
+      continue;
+    }
+    const bytes = certificates.get(key.keyval.public) ?? new Uint8Array();
+    const certificate = await readCertificate(bytes, context.limits);
+    const materials = certificate.keys
+      .filter(({ canSign }) => canSign)
+      .map(({ material }) => `material ${material}`);
+    signers.push({ tokens: [`primary ${certificate.fingerprint}`, ...materials], until: Infinity });
+  }
+  return distinct(signers).length;
+}
+
 /**
- * Two keys of one person are one signature to every gate: that must be known before it is staged.
+ * Known before it is staged, not when the gate refuses it.
  * @throws SealiftError `signature-threshold`
  */
 async function requirePersons(request: SigningRequest, file: RequestFile, context: Context): Promise<void> {
+  const { keys, certificates } = request;
   for (const { keyids, threshold } of file.groups) {
-    const signers: { tokens: string[]; until: number }[] = [];
-    for (const keyId of keyids) {
-      const key = file.signatures.has(keyId) ? request.keys.get(keyId) : undefined;
-      if (!key) continue;
-      if (key.keytype !== 'openpgp') {
-        signers.push({ tokens: [`material ${materialOf(nativePublicKey(key))}`], until: Infinity });
-        continue;
-      }
-      const bytes = request.certificates.get(key.keyval.public) ?? new Uint8Array();
-      const { fingerprint, keys } = await readCertificate(bytes, context.limits);
-      const materials = keys.filter(({ canSign }) => canSign).map(({ material }) => `material ${material}`);
-      signers.push({ tokens: [`primary ${fingerprint}`, ...materials], until: Infinity });
-    }
-    const persons = distinct(signers).length;
+    const persons = await countPersons(keyids, file.signatures, keys, certificates, context);
     if (persons < threshold) {
       throw new SealiftError(
         'signature-threshold',
@@ -575,7 +595,7 @@ export async function stageRequest(
     files: await Promise.all(
       request.files.map(async (file) => ({
         ...file,
-        signatures: await validSignatures(request, file, context),
+        signatures: await validSignatures(statementOf(file), request.keys, request.certificates, context),
         groups: groupsFor(state, request, file),
       })),
     ),

@@ -1,7 +1,6 @@
 import { createHash } from 'node:crypto';
 import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { decryptKey, readPrivateKey, reformatKey } from 'openpgp';
 import { afterEach, describe, expect, it } from 'vitest';
 import { exportBundle } from '../../core/export.ts';
 import { openGate } from '../../core/gate/gate.ts';
@@ -28,7 +27,18 @@ import {
   SOURCE_OPTIONS,
   TEST_PASSPHRASE,
 } from '../../fixtures/world.ts';
-import { ALPINE, at, codeOf, image, NEW_PASSPHRASE, NGINX, reseal, type Story, tell } from './story.ts';
+import {
+  ALPINE,
+  at,
+  codeOf,
+  endKey,
+  image,
+  NEW_PASSPHRASE,
+  NGINX,
+  reseal,
+  type Story,
+  tell,
+} from './story.ts';
 
 let story: Story;
 afterEach(async () => {
@@ -150,7 +160,12 @@ describe('a sealed side that slept', () => {
   it('follows them too where the first key itself has expired; what that key signs now is refused', async () => {
     story = await tell({ keys: 'openpgp' });
     const { world } = story;
-    await expireKey(world.collection, 60);
+    const [file = ''] = secrets();
+    await endKey(
+      path.join(world.collection, 'keys', file),
+      path.join(world.collection, 'certificates', file.replace('.asc', '.pgp')),
+      60,
+    );
     const short = await world.export({ [ALPINE]: image('one') }, { now: at(0), lifetime: 20 * DAY });
     expect(short.collection.expires).toBe(at(20).toISOString().replace('.000', ''));
     await world.pin(short.output);
@@ -163,25 +178,6 @@ describe('a sealed side that slept', () => {
     // Who still has the first key only, and its collection, exports nothing any more.
     expect(await codeOf(story.bundle(80, { [ALPINE]: image('late') }, sleeper))).toBe('key-expired');
   });
-
-  /** Gives the collection's key an end, as its holder would with gpg. */
-  async function expireKey(collection: string, days: number): Promise<void> {
-    const [file = ''] = secrets();
-    const armoredKey = readFileSync(path.join(collection, 'keys', file), 'utf8');
-    const locked = await readPrivateKey({ armoredKey });
-    const unlocked = await decryptKey({ privateKey: locked, passphrase: TEST_PASSPHRASE });
-    const { privateKey, publicKey } = await reformatKey({
-      privateKey: unlocked,
-      userIDs: [{ name: 'test' }],
-      passphrase: TEST_PASSPHRASE,
-      keyExpirationTime: days * 24 * 60 * 60,
-      date: at(0),
-      format: 'object',
-    });
-    writeFileSync(path.join(collection, 'keys', file), privateKey.armor());
-    const certificate = path.join(collection, 'certificates', file.replace('.asc', '.pgp'));
-    writeFileSync(certificate, publicKey.write());
-  }
 });
 
 describe('a lost key', () => {

@@ -1,7 +1,8 @@
 /** A collection and a gate that live through several bundles. */
 import { createHash } from 'node:crypto';
-import { readFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
+import { decryptKey, readPrivateKey, reformatKey } from 'openpgp';
 import { isSealiftError } from '../../core/errors.ts';
 import type { JsonObject } from '../../core/json/strict.ts';
 import { DEFAULT_LIMITS } from '../../core/limits.ts';
@@ -150,4 +151,19 @@ export async function reseal(
     exchange(before, 'snapshot', snapshot);
     all.set('metadata/timestamp.json', timestamp);
   });
+}
+
+/** Gives an OpenPGP key an end, so many days after the start, as its holder would with gpg. */
+export async function endKey(secret: string, certificate: string, days: number): Promise<void> {
+  const locked = await readPrivateKey({ armoredKey: readFileSync(secret, 'utf8') });
+  const { privateKey, publicKey } = await reformatKey({
+    privateKey: await decryptKey({ privateKey: locked, passphrase: TEST_PASSPHRASE }),
+    userIDs: [{ name: 'test' }],
+    passphrase: TEST_PASSPHRASE,
+    keyExpirationTime: days * 24 * 60 * 60,
+    date: at(0),
+    format: 'object',
+  });
+  writeFileSync(secret, privateKey.armor());
+  writeFileSync(certificate, publicKey.write());
 }

@@ -3,6 +3,8 @@
  * what it uses, and in one interface, so that tests can put something else in its place.
  */
 import type { Context } from '../core/context.ts';
+import type { DiffOptions, DiffResult } from '../core/diff.ts';
+import type { previewExport } from '../core/export.ts';
 import type { ImageDetails, ImageDetailsOptions } from '../core/image-details.ts';
 import type { InspectOptions } from '../core/inspect.ts';
 import type { Limits } from '../core/limits.ts';
@@ -64,6 +66,7 @@ export interface Workflows {
   verifyBundle(options: VerifyOptions, context: Context): Promise<VerifyResult>;
   importBundle(options: ImportOptions, context: Context): Promise<ImportResult>;
   inspect(options: InspectOptions, context: Context): Promise<InspectResult>;
+  diff(options: DiffOptions, context: Context): Promise<DiffResult>;
   imageDetails(options: ImageDetailsOptions, context: Context): Promise<ImageDetails>;
   previewImages(options: PreviewOptions, context: Context): Promise<readonly ImagePreview[]>;
   listNames(options: NameListOptions, context: Context): Promise<NameList>;
@@ -113,6 +116,7 @@ export const coreWorkflows: Workflows = {
   importBundle: async (options, context) =>
     (await import('../core/import.ts')).importBundle(options, context),
   inspect: async (options, context) => (await import('../core/inspect.ts')).inspectLocation(options, context),
+  diff: async (options, context) => (await import('../core/diff.ts')).diffLocations(options, context),
   imageDetails: async (options, context) =>
     (await import('../core/image-details.ts')).imageDetails(options, context),
   previewImages: async (options, context) =>

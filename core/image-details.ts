@@ -25,6 +25,8 @@ export interface PlatformDetails {
   readonly layers: readonly { readonly digest: string; readonly size: number; readonly mediaType: string }[];
   /** Labels of the config, ascending by name. */
   readonly labels: readonly (readonly [name: string, value: string])[];
+  /** What else of the config decides how a container runs (config.md, "Properties"); ascending by name. */
+  readonly settings: readonly (readonly [name: string, value: string])[];
 }
 
 export interface ImageDetails {
@@ -32,7 +34,7 @@ export interface ImageDetails {
   readonly platforms: readonly PlatformDetails[];
 }
 
-type ReadBlob = (digest: Digest, max: number) => Promise<Uint8Array>;
+export type ReadBlob = (digest: Digest, max: number) => Promise<Uint8Array>;
 
 /**
  * Reads manifests and configs, never layers. Children of an index that are not there are passed over.
@@ -44,7 +46,7 @@ export async function imageDetails(options: ImageDetailsOptions, context: Contex
   const kind = await kindOfPath(location);
   if (kind === 'store') {
     const store = await openStore(location, { create: false, limits: context.limits });
-    return describe(image, (digest, max) => store.readBlob(digest, max), context);
+    return describeImage(image, (digest, max) => store.readBlob(digest, max), context);
   }
   if (kind !== 'bundle') {
     throw new SealiftError('unknown-location', `neither a bundle nor a store: got a ${kind}`, {
@@ -54,13 +56,17 @@ export async function imageDetails(options: ImageDetailsOptions, context: Contex
   const bundle = await openBundleFile(location, context);
   try {
     bundle.accept(parseBundleManifest(bundle.head.manifest, context.limits));
-    return await describe(image, (digest, max) => bundle.readBlob(blobPath(digest), max), context);
+    return await describeImage(image, (digest, max) => bundle.readBlob(blobPath(digest), max), context);
   } finally {
     await bundle.close();
   }
 }
 
-async function describe(image: Digest, read: ReadBlob, context: Context): Promise<ImageDetails> {
+/**
+ * The platforms of an image whose manifests and configs `read` gives.
+ * @throws SealiftError `manifest-invalid` and what `read` throws; a child of an index that is `blob-missing` is passed over
+ */
+export async function describeImage(image: Digest, read: ReadBlob, context: Context): Promise<ImageDetails> {
   const platforms: PlatformDetails[] = [];
   const seen = new Set<Digest>();
   const load = async (digest: Digest, mediaType?: string): Promise<ParsedManifest> =>
@@ -102,6 +108,7 @@ async function platformDetails(
     digest: manifest.digest,
     layers: manifest.layers.map(({ digest, size, mediaType }) => ({ digest, size, mediaType })),
     labels,
+    settings: settingsOf(config['config']),
   };
 }
 
@@ -136,4 +143,25 @@ function labelsOf(config: unknown): [string, string][] {
   return Object.entries(labels)
     .flatMap(([name, value]): [string, string][] => (typeof value === 'string' ? [[name, value]] : []))
     .sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0));
+}
+
+/** One name for each variable, port and volume, so that two configs compare entry by entry. */
+function settingsOf(config: unknown): [string, string][] {
+  if (typeof config !== 'object' || config === null || Array.isArray(config)) return [];
+  const settings: [string, string][] = [];
+  for (const [name, value] of Object.entries(config)) {
+    if (name === 'Labels' || value === null || value === '') continue;
+    if (name === 'Env' && Array.isArray(value)) {
+      for (const entry of value) {
+        if (typeof entry !== 'string') continue;
+        const [variable = '', ...rest] = entry.split('=');
+        settings.push([`Env ${variable}`, rest.join('=')]);
+      }
+    } else if ((name === 'ExposedPorts' || name === 'Volumes') && typeof value === 'object') {
+      for (const key of Object.keys(value as object)) settings.push([`${name} ${key}`, '']);
+    } else {
+      settings.push([name, typeof value === 'string' ? value : JSON.stringify(value)]);
+    }
+  }
+  return settings.sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0));
 }

@@ -1,5 +1,6 @@
 /** The library (docs/library.md): workflows and the types they take and give. Nothing else is a public interface. */
 export type { Context } from './context.ts';
+export { type DiffOptions, type DiffResult, diffLocations } from './diff.ts';
 export {
   ERROR_CODES,
   type ErrorCategory,

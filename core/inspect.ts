@@ -1,10 +1,8 @@
 /** Inspect: what is inside a bundle, a store or a collection. It shows claims; only verify says whether they hold. */
 
-import { parseBundleManifest } from './bundle/manifest.ts';
-import { openBundleFile } from './bundle/reader.ts';
+import { readClaims } from './claims.ts';
 import type { Context } from './context.ts';
 import { SealiftError } from './errors.ts';
-import { Checklist, claimedCollectionId, judgeTrust } from './judge.ts';
 import { kindOfPath } from './locate.ts';
 import type { ImageSummary, InspectResult } from './results.ts';
 import { openStore } from './store/store.ts';
@@ -41,28 +39,9 @@ function select(result: InspectResult, { names }: InspectOptions): InspectResult
   return { ...result, images };
 }
 
-/**
- * A bundle judged by its own first root and at the time it claims: everything must fit together, so that what is
- * shown is what verify would speak about; whether to believe it is another question.
- */
 async function inspectBundle(location: string, context: Context): Promise<InspectResult> {
-  const reader = await openBundleFile(location, context);
-  try {
-    const claimed = parseBundleManifest(reader.head.manifest, context.limits);
-    const quiet: Context = { ...context, now: new Date(claimed.created), emit: () => undefined };
-    const trust = await judgeTrust(
-      reader,
-      new Checklist(quiet),
-      {
-        anchor: { kind: 'fingerprint', fingerprint: claimedCollectionId(reader.head, context) },
-        overrides: { allowClockJump: true },
-      },
-      quiet,
-    );
-    return { kind: 'bundle', location, collection: trust.collection, images: trust.images, verified: false };
-  } finally {
-    await reader.close();
-  }
+  const { collection, images } = await readClaims(location, context);
+  return { kind: 'bundle', location, collection, images, verified: false };
 }
 
 async function inspectStore(location: string, context: Context): Promise<InspectResult> {

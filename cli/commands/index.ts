@@ -1,6 +1,7 @@
 import type { Command } from '../command.ts';
 import { clientConfigCommand } from './client-config.ts';
 import { completionCommand } from './completion.ts';
+import { diffCommand } from './diff.ts';
 import { exportCommand } from './export.ts';
 import { gcCommand } from './gc.ts';
 import { importCommand } from './import.ts';
@@ -39,6 +40,7 @@ export const COMMANDS: readonly Command[] = [
   exportCommand,
   verifyCommand,
   inspectCommand,
+  diffCommand,
   importCommand,
   lsCommand,
   gcCommand,

@@ -127,6 +127,7 @@ export function fakeWorkflows(over: Partial<Workflows> = {}): Workflows {
     verifyBundle: missing('verifyBundle'),
     importBundle: missing('importBundle'),
     inspect: missing('inspect'),
+    diff: missing('diff'),
     imageDetails: missing('imageDetails'),
     previewImages: missing('previewImages'),
     listNames: missing('listNames'),

@@ -15,18 +15,20 @@ import { findByName } from './names.ts';
 
 /**
  * Reads a bundle without a gate: its form and every digest are checked, its signatures are not, and a notice says so.
+ * @param options.delta takes a delta too, of which some layers are not there
  * @throws SealiftError as `openBundleFile()`; `base-needed` for a delta
  */
 export async function openBundleSource(
   location: Extract<Location, { kind: 'bundle' }>,
   context: Context,
+  options: { readonly delta?: boolean } = {},
 ): Promise<Source> {
   const { file } = location;
   const bundle = await openBundleFile(file, context);
   let handle: FileHandle | undefined;
   try {
     const manifest = parseBundleManifest(bundle.head.manifest, context.limits);
-    if (manifest.base) {
+    if (manifest.base && !options.delta) {
       throw new SealiftError('base-needed', 'the bundle is a delta: it holds a part of its images only', {
         subject: inert(file),
         hint: 'import it, then export from the store with store:DIRECTORY',

@@ -1,0 +1,66 @@
+import { existsSync } from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import type { Command, Runtime } from '../command.ts';
+import { networkFrom } from '../options/network.ts';
+import { archiveOptions, readCaFile, sourceOptions, temporaryDirectory } from '../options/source.ts';
+import { diffText } from '../output/diff-report.ts';
+
+export const diffCommand: Command = {
+  words: ['diff'],
+  summary: 'show what changed between two bundles, stores or images',
+  about:
+    'Compares names, platforms, layers, labels, settings and evidence, and packages where both sides have SBOMs; --files reads the layers and compares the files in them. FIRST is what you have, SECOND what would come. It compares claims and judges nothing: what is true of a bundle, sealift verify tells.',
+  positionals: [
+    { name: 'FIRST', describe: 'a bundle, a store or an image', required: true },
+    { name: 'SECOND', describe: 'a bundle, a store or an image', required: true },
+  ],
+  options: {
+    files: { kind: 'flag', describe: 'compare the files in the layers of images that moved' },
+    format: {
+      kind: 'text',
+      value: 'KIND',
+      choices: ['text', 'tree', 'json'],
+      describe: 'text (default), tree, or json: the same as --json',
+    },
+    ...sourceOptions,
+    ...archiveOptions,
+  },
+  examples: [
+    'sealift diff /var/lib/sealift/store /media/stick/april.tar',
+    'sealift diff --files --format tree march.tar april.tar',
+    'sealift diff alpine:3.20 alpine:3.21',
+  ],
+  run: async (runtime) => {
+    const { args, workflows, env } = runtime;
+    const caFile = args.text('ca-file');
+    const homedir = os.homedir();
+    const result = await workflows.diff(
+      {
+        before: place(args.positional('FIRST') ?? '', runtime),
+        after: place(args.positional('SECOND') ?? '', runtime),
+        files: args.flag('files'),
+        source: {
+          plainHttp: args.flag('plain-http'),
+          insecureSkipTlsVerify: args.flag('insecure-skip-tls-verify'),
+          ...(caFile === undefined ? {} : { caFile: readCaFile(caFile) }),
+          ...networkFrom({ env, homedir }),
+          credentials: await workflows.credentials({ authFile: args.text('authfile'), env, homedir }),
+          retryTimes: 5,
+          concurrencyPerHost: 4,
+          timeoutMs: 60_000,
+          temporary: temporaryDirectory(args, env, runtime.cwd),
+          environment: env,
+        },
+      },
+      await runtime.context(),
+    );
+    return { result, text: (view) => diffText(result, view, args.text('format') === 'tree') };
+  },
+};
+
+/** A bare path is looked at; everything else is spelt as a location. */
+function place(text: string, { cwd }: Runtime): string {
+  const file = path.resolve(cwd, text.replace(/^(?:bundle|store):(?=[^:]*$)/, ''));
+  return existsSync(file) ? file : text;
+}

@@ -1,0 +1,29 @@
+/** What a bundle says of itself. */
+import { parseBundleManifest } from './bundle/manifest.ts';
+import { openBundleFile } from './bundle/reader.ts';
+import type { Context } from './context.ts';
+import { Checklist, claimedCollectionId, judgeTrust, type TrustJudgement } from './judge.ts';
+
+/**
+ * A bundle judged by its own first root and at the time it claims: everything must fit together, so that what is
+ * shown is what verify would speak about; whether to believe it is another question.
+ * @throws SealiftError `bundle-not-found` and what a malformed bundle gives
+ */
+export async function readClaims(location: string, context: Context): Promise<TrustJudgement> {
+  const reader = await openBundleFile(location, context);
+  try {
+    const claimed = parseBundleManifest(reader.head.manifest, context.limits);
+    const quiet: Context = { ...context, now: new Date(claimed.created), emit: () => undefined };
+    return await judgeTrust(
+      reader,
+      new Checklist(quiet),
+      {
+        anchor: { kind: 'fingerprint', fingerprint: claimedCollectionId(reader.head, context) },
+        overrides: { allowClockJump: true },
+      },
+      quiet,
+    );
+  } finally {
+    await reader.close();
+  }
+}

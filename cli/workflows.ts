@@ -4,7 +4,6 @@
  */
 import type { Context } from '../core/context.ts';
 import type { DiffOptions, DiffResult } from '../core/diff.ts';
-import type { previewExport } from '../core/export.ts';
 import type { ImageDetails, ImageDetailsOptions } from '../core/image-details.ts';
 import type { InspectOptions } from '../core/inspect.ts';
 import type { Limits } from '../core/limits.ts';

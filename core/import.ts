@@ -19,6 +19,7 @@ import {
   type ManifestReader,
   type PolicyInForce,
   type TrustJudgement,
+  weakeningsOf,
 } from './judge.ts';
 import { type Digest, digestAlgorithm } from './oci/digest.ts';
 import type { HashAlgorithm, Hashes } from './pool/pool.ts';
@@ -107,7 +108,7 @@ async function admitBundle(
   const reader = await openBundle(options.bundle, checklist, context);
   try {
     const anchor = await findAnchor(reader, { gate: options.gate }, context);
-    const keeper = createKeeper(gate, claimedCollectionId(reader.head, context));
+    const keeper = createKeeper(gate, claimedCollectionId(reader.head, context), options, context);
     const trust = await judgeTrust(
       reader,
       checklist,
@@ -115,7 +116,6 @@ async function admitBundle(
       context,
     );
     await keeper.finish(trust);
-    await auditTrust(gate, trust, options, context);
     selectImages(trust.images, options.only);
     const policy = await findPolicy({ gate: options.gate }, trust.set.time, context);
     const intake = await openIntake(reader, trust.manifest, store, context);
@@ -160,22 +160,17 @@ async function admitBundle(
           `${done.blobs} blobs, ${formatBytes(done.bytes)} taken in, ${formatBytes(done.reusedBytes)} there already`,
         ];
       });
-      const outcome = await checklist.run('commit', async () => {
-        const done = await commit(store, trust, chosen, context);
+      const refused = asked.filter((image) => !chosen.includes(image));
+      const { outcome, auditHead } = await checklist.run('commit', async () => {
+        const plan = await planCommit(store, trust, chosen, context);
+        // Told first: a crash in between leaves an entry too many, never a change nobody hears of.
+        const head = await auditImport(gate, trust, { chosen, refused, policy }, plan, options, context);
+        const done = await commit(store, plan);
         return [
-          done,
+          { outcome: done, auditHead: head },
           `${done.imported.length} imported, ${done.unchanged.length} unchanged, ${done.removed.length} removed`,
         ];
       });
-      const refused = asked.filter((image) => !chosen.includes(image));
-      const auditHead = await auditImport(
-        gate,
-        trust,
-        { chosen, refused, policy },
-        outcome,
-        options,
-        context,
-      );
       return {
         ...report,
         size: intake.size(),
@@ -270,18 +265,41 @@ function blobsOf(images: readonly ImageVerdict[], content: ContentJudgement): Se
 
 // ---------------------------------------------------------------- trust
 
-/** Writes what is trusted into the gate, step by step. */
-function createKeeper(gate: Gate, collectionId: string) {
+/** Writes what is trusted into the gate, step by step; the audit log hears of it first. */
+function createKeeper(gate: Gate, collectionId: string, options: ImportOptions, context: Context) {
+  const { now } = context;
+  const { actor } = options;
+  let isTold = false;
+  const tellWeakened = async (): Promise<void> => {
+    if (isTold) return;
+    isTold = true;
+    for (const { option, effect } of weakeningsOf(options.overrides))
+      await gate.audit({
+        now,
+        actor,
+        event: 'weakened',
+        fields: { collection: collectionId, option, effect },
+      });
+  };
   return {
     async keep(set: TrustedSet): Promise<void> {
+      await tellWeakened();
       await gate.save(collectionId, changeOf(set));
     },
     async finish(trust: TrustJudgement): Promise<void> {
+      const { collection } = trust;
+      const { version, expires } = collection;
+      await gate.audit({
+        now,
+        actor,
+        event: 'trust-moved',
+        fields: { collection: collectionId, version, root: collection.rootVersion, expires },
+      });
       await gate.save(collectionId, {
         ...changeOf(trust.set),
-        collectionName: trust.collection.name,
-        version: trust.collection.version,
-        expires: trust.collection.expires,
+        collectionName: collection.name,
+        version,
+        expires,
       });
     },
   };
@@ -298,31 +316,6 @@ function changeOf(set: TrustedSet): KeptChange {
     certificates: kept.certificates,
     clockFloor: kept.floor ? formatTimestamp(kept.floor) : null,
   };
-}
-
-async function auditTrust(
-  gate: Gate,
-  trust: TrustJudgement,
-  options: ImportOptions,
-  context: Context,
-): Promise<void> {
-  const { now } = context;
-  const { actor } = options;
-  const { collectionId, collection } = trust;
-  await gate.audit({
-    now,
-    actor,
-    event: 'trust-moved',
-    fields: {
-      collection: collectionId,
-      version: collection.version,
-      root: collection.rootVersion,
-      expires: collection.expires,
-    },
-  });
-  for (const { option, effect } of trust.weakened) {
-    await gate.audit({ now, actor, event: 'weakened', fields: { collection: collectionId, option, effect } });
-  }
 }
 
 // ---------------------------------------------------------------- blobs
@@ -555,42 +548,49 @@ interface Outcome {
   readonly removed: readonly string[];
 }
 
+/** What a commit will change in the store. */
+interface CommitPlan {
+  readonly records: readonly ImageRecord[];
+  /** Those that are not there as they are. */
+  readonly changed: readonly ImageRecord[];
+  readonly withdrawn: readonly string[];
+  /** Digests by name. */
+  readonly before: ReadonlyMap<string, Digest>;
+}
+
 /** Withdrawn names go, chosen ones come, and what the collection still vouches for has its trust renewed. */
-async function commit(
+async function planCommit(
   store: Store,
   trust: TrustJudgement,
   chosen: readonly ImageVerdict[],
   context: Context,
-): Promise<Outcome> {
+): Promise<CommitPlan> {
   const { images: stored } = await store.list();
-  const mine = new Map(
-    stored
-      .filter(({ collectionId }) => collectionId === trust.collectionId)
-      .map((record) => [record.name, record]),
-  );
+  const byName = new Map(stored.map((record) => [record.name, record]));
+  const mine = new Map([...byName].filter(([, { collectionId }]) => collectionId === trust.collectionId));
   const withdrawn = trust.withdrawn.filter(({ name }) => mine.has(name)).map(({ name }) => name);
-  const records = chosen.map((image) =>
-    recordOf(
-      image,
-      trust,
-      context,
-      stored.find(({ name }) => name === image.name),
-    ),
+  const records = chosen.map((image) => recordOf(image, trust, context, byName.get(image.name)));
+  const names = new Set([...records.map(({ name }) => name), ...withdrawn]);
+  const renewed = [...mine.values()].filter(
+    ({ name, digest }) => !names.has(name) && resolveTarget(trust.set, name)?.digest === digest,
   );
-  const names = new Set(records.map(({ name }) => name));
-  const renewed = [...mine.values()].filter(({ name, digest }) => {
-    if (names.has(name) || withdrawn.includes(name)) return false;
-    return resolveTarget(trust.set, name)?.digest === digest;
-  });
   const renewedRecords = renewed.map((record) => ({ ...record, trustExpires: trust.collection.expires }));
   const known = new Map(stored.map((record) => [record.name, JSON.stringify(record)]));
-  const changed = [...records, ...renewedRecords].filter(
-    (record) => known.get(record.name) !== JSON.stringify(record),
-  );
-  // The same bundle once more leaves every file as it is.
+  return {
+    records,
+    // The same bundle once more leaves every file as it is.
+    changed: [...records, ...renewedRecords].filter(
+      (record) => known.get(record.name) !== JSON.stringify(record),
+    ),
+    withdrawn,
+    before: new Map(stored.map((record) => [record.name, record.digest])),
+  };
+}
+
+async function commit(store: Store, plan: CommitPlan): Promise<Outcome> {
+  const { records, changed, withdrawn, before } = plan;
   const removed =
     changed.length + withdrawn.length > 0 ? await store.admit(changed, { withdraw: withdrawn }) : [];
-  const before = new Map(stored.map((record) => [record.name, record.digest]));
   const isNew = ({ name, digest }: ImageRecord) => before.get(name) !== digest;
   return {
     imported: records.filter(isNew).map(({ name }) => name),
@@ -646,22 +646,22 @@ async function auditImport(
     readonly refused: readonly ImageVerdict[];
     readonly policy: PolicyInForce | undefined;
   },
-  outcome: Outcome,
+  { withdrawn }: CommitPlan,
   options: ImportOptions,
   context: Context,
 ): Promise<string> {
   const { now } = context;
   const { actor } = options;
-  if (outcome.removed.length > 0) {
+  if (withdrawn.length > 0) {
     await gate.audit({
       now,
       actor,
       event: 'removed',
       fields: {
         collection: trust.collectionId,
-        names: [...outcome.removed],
+        names: [...withdrawn],
         withdrawn: trust.withdrawn
-          .filter(({ name }) => outcome.removed.includes(name))
+          .filter(({ name }) => withdrawn.includes(name))
           .map(({ name, digest, reason, at }) => ({ name, digest, reason, at })),
       },
     });

@@ -140,10 +140,15 @@ export async function judgeTrust(
     images,
     withdrawn,
     vanished: before.filter((name) => !now.has(name)),
-    weakened: options.overrides.allowClockJump
-      ? [{ option: '--allow-clock-jump', effect: 'a bundle from the future was allowed to move the clock' }]
-      : [],
+    weakened: weakeningsOf(options.overrides),
   };
+}
+
+/** What an operator has switched off, as it goes into report and audit log. */
+export function weakeningsOf({ allowClockJump }: TrustOverrides): readonly Weakening[] {
+  return allowClockJump
+    ? [{ option: '--allow-clock-jump', effect: 'a bundle from the future was allowed to move the clock' }]
+    : [];
 }
 
 /** The client workflow (TUF specification section 5), each of its steps an answer of its own. */

@@ -74,20 +74,18 @@ export async function pinRoot(options: PinOptions, context: Context): Promise<Pi
       certificates,
       scopes: options.scopes,
       now: context.now,
-    });
-    if (!outcome.alreadyPinned || outcome.scopesChanged) {
-      await gate.audit({
+      entry: ({ state, alreadyPinned }) => ({
         now: context.now,
         actor: options.actor,
-        event: outcome.alreadyPinned ? 'scopes' : 'pin',
+        event: alreadyPinned ? 'scopes' : 'pin',
         fields: {
           collection: material.collectionId,
           fingerprint,
           rootVersion: root.version,
-          scopes: [...outcome.state.pin.scopes],
+          scopes: [...state.pin.scopes],
         },
-      });
-    }
+      }),
+    });
     return {
       collectionId: material.collectionId,
       collectionName: material.collectionName,

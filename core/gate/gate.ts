@@ -97,6 +97,8 @@ export interface PinRequest {
   /** Empty: everything, or what it was where the collection is pinned already. */
   readonly scopes: readonly string[];
   readonly now: Date;
+  /** The entry for the audit log where something changes; it is durable before the change is. */
+  readonly entry?: ((outcome: PinOutcome) => AuditInput) | undefined;
 }
 
 export interface PinOutcome {
@@ -117,7 +119,7 @@ export interface Gate {
   kept(collectionId: string): Promise<KeptState | undefined>;
   /**
    * Pins a root. A collection that is pinned already, by that root or one it has led to, keeps its pin and what was learnt since;
-   * only its scopes may change. Writes no audit entry; the caller does.
+   * only its scopes may change.
    * @throws SealiftError `scope-conflict`; `invalid-argument` for a malformed scope; `pin-mismatch` where the
    * collection is pinned, and not by that root
    */
@@ -347,8 +349,12 @@ export async function openGate(directory: string, options: GateOptions): Promise
     if (before) {
       const scopesChanged = JSON.stringify(scopes) !== JSON.stringify(before.pin.scopes);
       const state: KeptState = { ...before, pin: { ...before.pin, scopes } };
-      if (scopesChanged) await commit(state);
-      return { state, alreadyPinned: true, scopesChanged };
+      const outcome: PinOutcome = { state, alreadyPinned: true, scopesChanged };
+      if (scopesChanged) {
+        if (request.entry) await log.append(request.entry(outcome));
+        await commit(state);
+      }
+      return outcome;
     }
     const state: KeptState = {
       collectionId: request.collectionId,
@@ -363,8 +369,10 @@ export async function openGate(directory: string, options: GateOptions): Promise
       delegated: new Map(),
       certificates: request.certificates,
     };
+    const outcome: PinOutcome = { state, alreadyPinned: false, scopesChanged: false };
+    if (request.entry) await log.append(request.entry(outcome));
     await commit(state);
-    return { state, alreadyPinned: false, scopesChanged: false };
+    return outcome;
   }
 
   async function save(collectionId: string, change: KeptChange): Promise<KeptState> {

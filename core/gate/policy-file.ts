@@ -68,8 +68,8 @@ function missing(file: string, problem: string, cause?: unknown): SealiftError {
 }
 
 /**
- * Sets the policy of the gate at `directory`, or takes it away. The caller holds the lock of the gate and writes the
- * audit entry. A crash in between leaves the old policy, or one that refuses.
+ * Sets the policy of the gate at `directory`, or takes it away. The caller holds the lock of the gate and has written
+ * the audit entry. A crash in between leaves the old policy, or one that refuses.
  */
 export async function writeGatePolicy(
   directory: string,

@@ -1,4 +1,5 @@
 /** What people do with policies: check one, ask what it says of a name, set the gate's. */
+import { createHash } from 'node:crypto';
 import type { Context } from '../../context.ts';
 import { SealiftError } from '../../errors.ts';
 import { openGate } from '../../gate/gate.ts';
@@ -149,13 +150,15 @@ export async function setPolicy(
   const gate = await openGate(options.gate, { create: false });
   const lock = await gate.lock(options.pid);
   try {
-    const sha256 = await writeGatePolicy(gate.directory, bytes, context.now);
+    const sha256 = bytes && createHash('sha256').update(bytes).digest('hex');
+    // Told first: better an entry for a change that a crash has prevented than a change without an entry.
     const auditHead = await gate.audit({
       now: context.now,
       actor,
       event: 'policy',
       fields: sha256 === undefined ? { cleared: true } : { file: file ?? '', sha256 },
     });
+    await writeGatePolicy(gate.directory, bytes, context.now);
     return { gate: gate.directory, sha256, auditHead };
   } finally {
     await lock.release();

@@ -8,7 +8,7 @@ import type { Limits } from '../limits.ts';
 import { digestOf } from '../oci/digest.ts';
 import { type ParsedManifest, parseManifest } from '../oci/manifest.ts';
 import { OCI_EMPTY, OCI_EMPTY_CONTENT, OCI_MANIFEST } from '../oci/media-types.ts';
-import { SIMPLE_SIGNING_ARTIFACT, SIMPLE_SIGNING_LAYER } from '../trust/evidence/simple-signing.ts';
+import { SIMPLE_SIGNING_ARTIFACT, SIMPLE_SIGNING_LAYER } from '../trust/evidence/media-types.ts';
 
 /** Evidence that was found beside the source, as it goes into a bundle. */
 export interface AttachedEvidence {

@@ -5,6 +5,7 @@ import { artifactTypeOf } from '../oci/manifest.ts';
 import { OCI_INDEX } from '../oci/media-types.ts';
 import { type GraphNode, type GraphReader, walkGraph } from '../store/graph.ts';
 import type { ImageRecord, Store } from '../store/store.ts';
+import { SIMPLE_SIGNING_ARTIFACT, SIMPLE_SIGNING_LAYER } from '../trust/evidence/media-types.ts';
 
 /** An entry of the referrers API. */
 export interface Referrer {
@@ -75,4 +76,30 @@ export function referrersOf(nodes: Iterable<GraphNode>): ReadonlyMap<Digest, rea
   }
   for (const list of hanging.values()) list.sort((a, b) => (a.digest < b.digest ? -1 : 1));
   return hanging;
+}
+
+/** A simple-signing signature, as it lies in a lookaside. */
+export interface StoredSignature {
+  readonly digest: Digest;
+  readonly size: number;
+}
+
+/** What clients read of the signatures of one manifest at most (containers/image: 4 MiB, as base64 in JSON). */
+const MAX_SIGNATURES_BYTES = 2.5 * 1024 * 1024;
+
+/** Simple-signing signatures by the manifest they were found for, in the order of the manifests that wrap them. */
+export function signaturesOf(nodes: Iterable<GraphNode>): ReadonlyMap<Digest, readonly StoredSignature[]> {
+  const found = new Map<Digest, StoredSignature[]>();
+  const ascending = [...nodes].sort((a, b) => (a.digest < b.digest ? -1 : 1));
+  for (const { manifest } of ascending) {
+    if (manifest?.artifactType !== SIMPLE_SIGNING_ARTIFACT || !manifest.subject) continue;
+    const list = found.get(manifest.subject.digest) ?? [];
+    found.set(manifest.subject.digest, list);
+    for (const { mediaType, digest, size } of manifest.layers) {
+      const total = list.reduce((sum, one) => sum + one.size, size);
+      if (mediaType !== SIMPLE_SIGNING_LAYER || total > MAX_SIGNATURES_BYTES) continue;
+      if (!list.some((one) => one.digest === digest)) list.push({ digest, size });
+    }
+  }
+  return found;
 }

@@ -4,7 +4,14 @@ import type { Digest } from '../oci/digest.ts';
 import { parseImageName, repositoryName } from '../oci/reference.ts';
 import { taggedEvidence } from '../store/records.ts';
 import type { ImageRecord, Store } from '../store/store.ts';
-import { type Referrer, referrersOf, storeReader, walkRecords } from './content.ts';
+import {
+  type Referrer,
+  referrersOf,
+  type StoredSignature,
+  signaturesOf,
+  storeReader,
+  walkRecords,
+} from './content.ts';
 
 /** A manifest or blob that may be fetched under a repository. */
 export interface Reachable {
@@ -20,6 +27,8 @@ export interface RepositoryContent {
   readonly referrers: ReadonlyMap<string, readonly Referrer[]>;
   /** Manifests by tags that say what they are about (`sha256-HEX.sig`), which no list of tags names. */
   readonly attached: ReadonlyMap<string, Digest>;
+  /** Simple-signing signatures by the manifest they are about. */
+  readonly signatures: ReadonlyMap<string, readonly StoredSignature[]>;
 }
 
 export interface Repository {
@@ -96,5 +105,10 @@ async function readContent(
   for (const { digest, mediaType, size, manifest } of nodes.values())
     reachable.set(digest, { digest, mediaType, size, isManifest: manifest !== undefined });
   const attached = new Map([...taggedEvidence(records)].map(([tag, { digest }]) => [tag, digest]));
-  return { reachable, referrers: referrersOf(nodes.values()), attached };
+  return {
+    reachable,
+    referrers: referrersOf(nodes.values()),
+    attached,
+    signatures: signaturesOf(nodes.values()),
+  };
 }

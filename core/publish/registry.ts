@@ -9,7 +9,7 @@ import type { AddressInfo } from 'node:net';
 import { pipeline } from 'node:stream/promises';
 import { inert, SealiftError } from '../errors.ts';
 import { DEFAULT_LIMITS, type Limits } from '../limits.ts';
-import { type Digest, isDigest } from '../oci/digest.ts';
+import { type Digest, digestHex, isDigest } from '../oci/digest.ts';
 import { OCI_INDEX } from '../oci/media-types.ts';
 import { isTag, parseReference, repositoryName } from '../oci/reference.ts';
 import type { Store } from '../store/store.ts';
@@ -62,6 +62,7 @@ const MAX_URL = 4096;
 const MAX_PAGE = 10_000;
 const FALLBACK_TAG = /^(sha256|sha512)-([0-9a-f]{64}|[0-9a-f]{128})$/;
 const ARTIFACT_TYPE_MAX = 255;
+const SIGNATURES_HEADER = { 'x-registry-supports-signatures': '1' };
 
 /** An answer that is not a success (distribution specification, "Error Codes"). */
 class HttpError extends Error {
@@ -101,7 +102,12 @@ export function createRegistryHandler(store: Store, options: RegistryOptions = {
 
   async function answer(exchange: Exchange, path: string): Promise<void> {
     if (path === '/') return sendText(exchange, await describeRegistry(await currentView()));
-    if (path === '/v2/' || path === '/v2') return sendJson(exchange, {});
+    if (path === '/v2/' || path === '/v2') return sendJson(exchange, {}, SIGNATURES_HEADER);
+    const signatures = /^\/extensions\/v2\/(.+)\/signatures\/([^/]+)$/.exec(path);
+    if (signatures?.[1] !== undefined) {
+      const repository = findRepository(await currentView(), signatures[1], exchange.query);
+      return sendSignatures(exchange, repository, requireDigest(signatures[2] ?? ''));
+    }
     if (!path.startsWith('/v2/')) throw new HttpError(404, 'NOT_FOUND', 'there is nothing here');
     if (path === '/v2/_catalog') return sendCatalog(exchange, await currentView());
     const list = /^\/v2\/(.+)\/tags\/list$/.exec(path);
@@ -149,6 +155,19 @@ export function createRegistryHandler(store: Store, options: RegistryOptions = {
     }
     const bytes = await store.readBlob(digest, limits.manifest);
     exchange.response.writeHead(200, headers).end(bytes);
+  }
+
+  /** The answer of the signatures API extension, which skopeo and podman ask where `/v2/` says that there is one. */
+  async function sendSignatures(exchange: Exchange, repository: Repository, subject: Digest): Promise<void> {
+    const { reachable, signatures } = await repository.content();
+    if (!reachable.get(subject)?.isManifest) throw new HttpError(404, 'MANIFEST_UNKNOWN', 'manifest unknown');
+    const list: Record<string, unknown>[] = [];
+    for (const { digest, size } of signatures.get(subject) ?? []) {
+      const bytes = await store.readBlob(digest, size);
+      const name = `${subject}@${digestHex(digest).slice(0, 32)}`;
+      list.push({ schemaVersion: 2, name, type: 'atomic', content: bytes.toString('base64') });
+    }
+    return sendJson(exchange, { signatures: list });
   }
 
   async function sendBlob(exchange: Exchange, repository: Repository, digest: Digest): Promise<void> {

@@ -24,6 +24,7 @@ import type { VerifyResult } from '../../core/results.ts';
 import { parseLocation } from '../../core/transport/location.ts';
 import { PolicyJudge } from '../../core/trust/policy/evaluate.ts';
 import { loadPolicyFile } from '../../core/trust/policy/load.ts';
+import { type Gpg, type GpgKey, makeGpg } from '../../fixtures/gpg.ts';
 import { type FixtureManifest, pushImage, singleImage } from '../../fixtures/images.ts';
 import { describePeer, findPeer } from '../../fixtures/peers.ts';
 import { type RunningRegistry, startDockerRegistry } from '../../fixtures/registry.ts';
@@ -35,43 +36,17 @@ const other: FixtureManifest = singleImage('another');
 let home: string;
 let registry: RunningRegistry;
 let host: string;
-const keys: Record<'a' | 'b', string> = { a: '', b: '' };
+let gpg: Gpg;
+let keys: Record<'a' | 'b', GpgKey>;
 const at = (...parts: string[]): string => path.join(home, ...parts);
-const env = (): NodeJS.ProcessEnv => ({ ...process.env, GNUPGHOME: at('gpg') });
-
-function gpg(args: readonly string[], input?: string): Buffer {
-  return execFileSync('gpg', ['--batch', '--pinentry-mode', 'loopback', '--passphrase', '', ...args], {
-    env: env(),
-    ...(input === undefined ? {} : { input }),
-    stdio: ['pipe', 'pipe', 'ignore'],
-  });
-}
-
-function makeKey(name: 'a' | 'b'): void {
-  gpg([
-    '--faked-system-time',
-    '20250101T000000',
-    '--quick-gen-key',
-    `${name}@example.org`,
-    'rsa2048',
-    'sign',
-    '0',
-  ]);
-  const [, fingerprint = ''] =
-    /^fpr:+([0-9A-F]{40}):/m.exec(String(gpg(['--with-colons', '--list-keys', `${name}@`]))) ?? [];
-  keys[name] = fingerprint;
-  writeFileSync(at(`${name}.gpg`), gpg(['--export', fingerprint]));
-  writeFileSync(at(`${name}.secret.asc`), gpg(['--armor', '--export-secret-keys', fingerprint]), {
-    mode: 0o600,
-  });
-}
+const env = (): NodeJS.ProcessEnv => gpg.environment;
 
 /** A signature as skopeo makes it. */
 function sign(key: 'a' | 'b', reference: string, manifest: FixtureManifest = image): Buffer {
   writeFileSync(at('manifest.json'), manifest.bytes);
   execFileSync(
     'skopeo',
-    ['standalone-sign', '--output', at('signature'), at('manifest.json'), reference, keys[key]],
+    ['standalone-sign', '--output', at('signature'), at('manifest.json'), reference, keys[key].fingerprint],
     { env: env(), stdio: 'ignore' },
   );
   return readFileSync(at('signature'));
@@ -93,7 +68,7 @@ function expiredSignature(reference: string): Buffer {
     optional: {},
   };
   const when = ['--faked-system-time', '20250601T000000', '--default-sig-expire', '1d'];
-  return gpg([...when, '--local-user', keys.a, '--sign'], JSON.stringify(payload));
+  return gpg.run([...when, '--local-user', keys.a.fingerprint, '--sign'], JSON.stringify(payload));
 }
 
 /** Signatures that lie in the lookaside, by repository. */
@@ -117,9 +92,8 @@ const nameOf = (repository: string): string => `${host}/team/${repository}:v1`;
 beforeAll(async () => {
   if (!['skopeo', 'gpg', 'docker-registry'].every((name) => findPeer(name))) return;
   home = mkdtempSync(path.join(os.tmpdir(), 'sealift-policy-'));
-  mkdirSync(at('gpg'), { mode: 0o700 });
-  makeKey('a');
-  makeKey('b');
+  gpg = makeGpg(home);
+  keys = { a: gpg.makeKey('a'), b: gpg.makeKey('b') };
   registry = await startDockerRegistry();
   host = registry.host;
   mkdirSync(at('registries.d'));
@@ -140,7 +114,7 @@ beforeAll(async () => {
 afterAll(async () => {
   await registry?.stop();
   if (home === undefined) return;
-  execFileSync('gpgconf', ['--kill', 'gpg-agent'], { env: env(), stdio: 'ignore' });
+  gpg.stop();
   rmSync(home, { recursive: true, force: true });
 });
 
@@ -154,7 +128,7 @@ interface Case {
 const signedBy = (key: 'a' | 'b', signedIdentity?: Requirement): Requirement => ({
   type: 'signedBy',
   keyType: 'GPGKeys',
-  keyPath: at(`${key}.gpg`),
+  keyPath: keys[key].publicFile,
   ...(signedIdentity ? { signedIdentity } : {}),
 });
 const ACCEPT = { type: 'insecureAcceptAnything' };
@@ -223,7 +197,7 @@ function cases(): Case[] {
   const data = {
     type: 'signedBy',
     keyType: 'GPGKeys',
-    keyData: readFileSync(at('a.gpg')).toString('base64'),
+    keyData: readFileSync(keys.a.publicFile).toString('base64'),
   };
   const broken: readonly unknown[] = [
     { default: [data] },
@@ -366,7 +340,7 @@ describePeer(['skopeo', 'gpg', 'docker-registry'], 'a signed image through the a
     await carry('own', 'own');
     const program = await walk.sandbox.run([
       ...['sign', `registry.example/team/none:v1=docker://${nameOf('none')}`, '--plain-http'],
-      ...['--key', at('a.secret.asc'), '--lookaside', at('made')],
+      ...['--key', keys.a.secretFile, '--lookaside', at('made')],
     ]);
     expect(program.code, program.stderr).toBe(0);
     mkdirSync(at('made.d'));
@@ -405,7 +379,7 @@ describePeer(['skopeo', 'gpg', 'docker-registry'], 'a signed image through the a
     expect(result.images[0]?.evidence[0]).toMatchObject({
       via: 'lookaside',
       state: 'verified',
-      signer: keys.a.toLowerCase(),
+      signer: keys.a.fingerprint.toLowerCase(),
       claimedName: nameOf('own'),
     });
   });

@@ -20,11 +20,9 @@ import {
   SUBPACKET,
 } from '../openpgp-packets.ts';
 import type { Keyring } from './keyring.ts';
+import { SIMPLE_SIGNING_ARTIFACT } from './media-types.ts';
 import type { Evidence, EvidenceSubject, EvidenceVerifier, VerifiedEvidence } from './verifier.ts';
 
-/** Of the manifests that sealift wraps signatures in, and of the one layer of such a manifest (docs/bundle-format.md). */
-export const SIMPLE_SIGNING_ARTIFACT = 'application/vnd.sealift.simple-signing.v1';
-export const SIMPLE_SIGNING_LAYER = 'application/vnd.sealift.simple-signing.v1.openpgp';
 /** One signature; those in the wild have less than 2 KiB. */
 export const MAX_SIMPLE_SIGNATURE = 256 * 1024;
 

@@ -8,10 +8,8 @@ import { importBundle } from '../../../../core/import.ts';
 import { DEFAULT_LIMITS } from '../../../../core/limits.ts';
 import { type Digest, digestOf } from '../../../../core/oci/digest.ts';
 import { readKeyring } from '../../../../core/trust/evidence/keyring.ts';
-import {
-  makeSimpleSignature,
-  SIMPLE_SIGNING_ARTIFACT,
-} from '../../../../core/trust/evidence/simple-signing.ts';
+import { SIMPLE_SIGNING_ARTIFACT } from '../../../../core/trust/evidence/media-types.ts';
+import { makeSimpleSignature } from '../../../../core/trust/evidence/simple-signing.ts';
 import { explainPolicy, setPolicy } from '../../../../core/trust/policy/admin.ts';
 import { PolicyJudge } from '../../../../core/trust/policy/evaluate.ts';
 import { loadPolicy } from '../../../../core/trust/policy/load.ts';

@@ -12,6 +12,7 @@ import type { WorkerPool } from '../core/pool/pool.ts';
 import type { ImagePreview, NameList, NameListOptions, PreviewOptions } from '../core/preview.ts';
 import type { ClientConfig, ClientConfigOptions } from '../core/publish/client-config.ts';
 import type { RegistryOptions } from '../core/publish/registry.ts';
+import type { RebundleOptions } from '../core/rebundle.ts';
 import type {
   CollectionSummary,
   ExportPreview,
@@ -66,6 +67,7 @@ export interface Workflows {
   importBundle(options: ImportOptions, context: Context): Promise<ImportResult>;
   inspect(options: InspectOptions, context: Context): Promise<InspectResult>;
   diff(options: DiffOptions, context: Context): Promise<DiffResult>;
+  rebundle(options: RebundleOptions, context: Context): Promise<ExportResult>;
   imageDetails(options: ImageDetailsOptions, context: Context): Promise<ImageDetails>;
   previewImages(options: PreviewOptions, context: Context): Promise<readonly ImagePreview[]>;
   listNames(options: NameListOptions, context: Context): Promise<NameList>;
@@ -116,6 +118,7 @@ export const coreWorkflows: Workflows = {
     (await import('../core/import.ts')).importBundle(options, context),
   inspect: async (options, context) => (await import('../core/inspect.ts')).inspectLocation(options, context),
   diff: async (options, context) => (await import('../core/diff.ts')).diffLocations(options, context),
+  rebundle: async (options, context) => (await import('../core/rebundle.ts')).rebundle(options, context),
   imageDetails: async (options, context) =>
     (await import('../core/image-details.ts')).imageDetails(options, context),
   previewImages: async (options, context) =>

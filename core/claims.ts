@@ -6,20 +6,32 @@ import { Checklist, claimedCollectionId, judgeTrust, type TrustJudgement } from 
 
 /**
  * A bundle judged by its own first root and at the time it claims: everything must fit together, so that what is
- * shown is what verify would speak about; whether to believe it is another question.
- * @throws SealiftError `bundle-not-found` and what a malformed bundle gives
+ * shown is what verify would speak about; whether to believe it is another question. With an anchor it is believed as
+ * far as that goes: by that root, and at that time.
+ * @throws SealiftError `bundle-not-found` and what a malformed bundle gives; with an anchor what verify gives
  */
-export async function readClaims(location: string, context: Context): Promise<TrustJudgement> {
+export async function readClaims(
+  location: string,
+  context: Context,
+  anchor?: { readonly fingerprint: string; readonly now: Date },
+): Promise<TrustJudgement> {
   const reader = await openBundleFile(location, context);
   try {
     const claimed = parseBundleManifest(reader.head.manifest, context.limits);
-    const quiet: Context = { ...context, now: new Date(claimed.created), emit: () => undefined };
+    const quiet: Context = {
+      ...context,
+      now: anchor?.now ?? new Date(claimed.created),
+      emit: () => undefined,
+    };
     return await judgeTrust(
       reader,
       new Checklist(quiet),
       {
-        anchor: { kind: 'fingerprint', fingerprint: claimedCollectionId(reader.head, context) },
-        overrides: { allowClockJump: true },
+        anchor: {
+          kind: 'fingerprint',
+          fingerprint: anchor?.fingerprint ?? claimedCollectionId(reader.head, context),
+        },
+        overrides: { allowClockJump: anchor === undefined },
       },
       quiet,
     );

@@ -23,6 +23,7 @@ export { type ClientConfig, type ClientConfigOptions, clientConfig } from './pub
 export type { Destination, OpenDestination } from './publish/destination.ts';
 export type { PlacementOptions } from './publish/placement.ts';
 export { openStaticDirectory, type StaticDirectoryOptions } from './publish/static-directory.ts';
+export { type RebundleOptions, rebundle } from './rebundle.ts';
 export type * from './results.ts';
 export type { ImageRecord, StoreListing } from './store/store.ts';
 export { type DestinationResult, type SyncOptions, type SyncResult, syncStore } from './sync.ts';

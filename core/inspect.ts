@@ -6,6 +6,7 @@ import { SealiftError } from './errors.ts';
 import { kindOfPath } from './locate.ts';
 import type { ImageSummary, InspectResult } from './results.ts';
 import { openStore } from './store/store.ts';
+import { fullName } from './transport/bundle/names.ts';
 import { openCollection } from './trust/collection.ts';
 
 export interface InspectOptions {
@@ -32,7 +33,7 @@ export async function inspectLocation(options: InspectOptions, context: Context)
 function select(result: InspectResult, { names }: InspectOptions): InspectResult {
   if (names.length === 0) return result;
   const images = names.map((name) => {
-    const image = result.images.find((candidate) => candidate.name === name);
+    const image = result.images.find((candidate) => candidate.name === fullName(name));
     if (!image) throw new SealiftError('name-not-found', 'there is no image of that name', { subject: name });
     return image;
   });

@@ -28,6 +28,7 @@ import {
 import { blobPath, digestAlgorithm, digestHex, formatDigest } from './oci/digest.ts';
 import type { HashAlgorithm } from './pool/pool.ts';
 import type { ImageVerdict, VerifyResult } from './results.ts';
+import { fullName } from './transport/bundle/names.ts';
 import { forEachLimited } from './util/concurrency.ts';
 import { formatBytes } from './util/format.ts';
 import type { VerifyOptions } from './workflow-options.ts';
@@ -151,7 +152,7 @@ export function selectImages(
   if (names.length === 0) return images;
   const byName = new Map(images.map((image) => [image.name, image]));
   return names.map((name) => {
-    const image = byName.get(name);
+    const image = byName.get(fullName(name));
     if (!image) {
       throw new SealiftError('name-not-found', 'the bundle carries no image of that name', {
         subject: name,

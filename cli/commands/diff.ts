@@ -2,8 +2,8 @@ import { existsSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import type { Command, Runtime } from '../command.ts';
-import { networkFrom } from '../options/network.ts';
-import { archiveOptions, readCaFile, sourceOptions, temporaryDirectory } from '../options/source.ts';
+import { archiveOptions, sourceOptions, temporaryDirectory } from '../options/source.ts';
+import { DEFAULT_RETRY_TIMES, sourceOptionsFrom } from '../options/source-settings.ts';
 import { diffText } from '../output/diff-report.ts';
 
 export const diffCommand: Command = {
@@ -32,26 +32,26 @@ export const diffCommand: Command = {
     'sealift diff alpine:3.20 alpine:3.21',
   ],
   run: async (runtime) => {
-    const { args, workflows, env } = runtime;
-    const caFile = args.text('ca-file');
-    const homedir = os.homedir();
+    const { args, workflows, env, cwd } = runtime;
     const result = await workflows.diff(
       {
         before: place(args.positional('FIRST') ?? '', runtime),
         after: place(args.positional('SECOND') ?? '', runtime),
         files: args.flag('files'),
-        source: {
-          plainHttp: args.flag('plain-http'),
-          insecureSkipTlsVerify: args.flag('insecure-skip-tls-verify'),
-          ...(caFile === undefined ? {} : { caFile: readCaFile(caFile) }),
-          ...networkFrom({ env, homedir }),
-          credentials: await workflows.credentials({ authFile: args.text('authfile'), env, homedir }),
-          retryTimes: 5,
-          concurrencyPerHost: 4,
-          timeoutMs: 60_000,
-          temporary: temporaryDirectory(args, env, runtime.cwd),
-          environment: env,
-        },
+        source: await sourceOptionsFrom(
+          {
+            plainHttp: args.flag('plain-http'),
+            insecureSkipTlsVerify: args.flag('insecure-skip-tls-verify'),
+            caFile: args.text('ca-file'),
+            authFile: args.text('authfile'),
+            mirrors: [],
+            cache: undefined,
+            retryTimes: DEFAULT_RETRY_TIMES,
+            concurrency: 4,
+            temporary: temporaryDirectory(args, env, cwd),
+          },
+          { env, homedir: os.homedir(), cwd, workflows },
+        ),
       },
       await runtime.context(),
     );

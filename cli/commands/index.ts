@@ -1,4 +1,5 @@
 import type { Command } from '../command.ts';
+import { bundleMergeCommand, bundleRepackCommand, bundleSubsetCommand } from './bundle-rewrite.ts';
 import { clientConfigCommand } from './client-config.ts';
 import { completionCommand } from './completion.ts';
 import { diffCommand } from './diff.ts';
@@ -41,6 +42,9 @@ export const COMMANDS: readonly Command[] = [
   verifyCommand,
   inspectCommand,
   diffCommand,
+  bundleMergeCommand,
+  bundleSubsetCommand,
+  bundleRepackCommand,
   importCommand,
   lsCommand,
   gcCommand,

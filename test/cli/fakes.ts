@@ -128,6 +128,7 @@ export function fakeWorkflows(over: Partial<Workflows> = {}): Workflows {
     importBundle: missing('importBundle'),
     inspect: missing('inspect'),
     diff: missing('diff'),
+    rebundle: missing('rebundle'),
     imageDetails: missing('imageDetails'),
     previewImages: missing('previewImages'),
     listNames: missing('listNames'),

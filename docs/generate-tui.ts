@@ -9,6 +9,7 @@ import { keyTable } from '../cli/tui/keys.ts';
 import { programFile } from '../fixtures/cli.ts';
 import { makeLayout, multiArchImage, signedImage, singleImage } from '../fixtures/images.ts';
 import { makeWalk, PASSPHRASE } from '../fixtures/walk.ts';
+import { intoDocument } from './into-document.ts';
 
 const FILE = path.join(import.meta.dirname, 'tui.md');
 const SCREENS = path.join(import.meta.dirname, 'screens');
@@ -40,14 +41,6 @@ async function capture(name: string, wanted: string): Promise<void> {
   writeFileSync(path.join(SCREENS, `${name}.txt`), `${text}\n`);
 }
 const type = (...keys: string[]): string => tmux('send-keys', ...keys);
-
-function intoDocument(document: string, name: string, text: string): string {
-  const [from, to] = [`<!-- ${name} -->`, `<!-- /${name} -->`];
-  const start = document.indexOf(from);
-  const end = document.indexOf(to);
-  if (start < 0 || end < start) throw new Error(`docs/tui.md has no ${from} ... ${to}`);
-  return `${document.slice(0, start + from.length)}\n${text}\n${document.slice(end)}`;
-}
 
 try {
   mkdirSync(SCREENS, { recursive: true });

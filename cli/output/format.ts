@@ -1,4 +1,5 @@
 /** Numbers, times and columns as people read them. */
+import { inert } from '../../core/errors.ts';
 
 const STEPS = ['KiB', 'MiB', 'GiB', 'TiB', 'PiB'] as const;
 
@@ -73,9 +74,33 @@ export function table(rows: readonly (readonly string[])[], indent = ''): readon
   );
 }
 
-/** A word as a POSIX shell takes it. */
+/**
+ * A word as a POSIX shell takes it. What could not be shown (control characters, bidirectional overrides) is spelt as
+ * bash, zsh and ksh take it, so that the word is still the same word.
+ */
 export function shellQuote(word: string): string {
-  return /^[A-Za-z0-9_/.,:=@%+-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
+  if (/^[A-Za-z0-9_/.,:=@%+-]+$/.test(word)) return word;
+  if (inert(word, word.length) === word) return `'${word.replaceAll("'", "'\\''")}'`;
+  const spelt = [...word].map((character) => {
+    if (character === "'" || character === '\\') return `\\${character}`;
+    if (inert(character) === character) return character;
+    return [...Buffer.from(character)].map((byte) => `\\${byte.toString(8).padStart(3, '0')}`).join('');
+  });
+  return `$'${spelt.join('')}'`;
+}
+
+/** A command over several lines of at most `columns`, each but the last ending so that a shell goes on with the next. */
+export function commandLines(words: readonly string[], columns: number): readonly string[] {
+  const lines: string[] = [];
+  let line = '';
+  for (const word of words.map(shellQuote)) {
+    if (line !== '' && line.length + word.length + 3 > columns) {
+      lines.push(`${line} \\`);
+      line = `  ${word}`;
+    } else line = line === '' ? word : `${line} ${word}`;
+  }
+  lines.push(line);
+  return lines;
 }
 
 /** Breaks words over lines of at most `width`. */

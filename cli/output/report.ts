@@ -63,7 +63,7 @@ function expiry(moment: string, now: Date): string {
 }
 
 function command(...words: readonly string[]): string {
-  return `    ${words.map((word) => shellQuote(inert(word, 4096))).join(' ')}`;
+  return `    ${words.map((word) => shellQuote(word)).join(' ')}`;
 }
 
 function collectionFacts(collection: CollectionSummary, now: Date): readonly (readonly [string, string])[] {

@@ -1,6 +1,6 @@
 import type { Style } from '../output/style.ts';
 import type { KeyPress } from './keys.ts';
-import { clipStart } from './text.ts';
+import { clipStart, textWidth } from './text.ts';
 
 /** One line that is typed. */
 export interface Field {
@@ -20,27 +20,82 @@ export interface FieldOptions {
   readonly allow?: RegExp;
 }
 
+/** Keys that move or take away within a line, and are no actions while one is typed. */
 export function createField({ value = '', secret = false, max = 4096, allow }: FieldOptions = {}): Field {
-  const field: Field = {
-    value,
+  let characters = [...value];
+  let at = characters.length;
+
+  function edit(name: string): boolean {
+    switch (name) {
+      case 'backspace':
+        if (at > 0) characters.splice(--at, 1);
+        return true;
+      case 'delete':
+      case 'ctrl-d':
+        characters.splice(at, 1);
+        return true;
+      case 'left':
+      case 'ctrl-b':
+        at = Math.max(0, at - 1);
+        return true;
+      case 'right':
+      case 'ctrl-f':
+        at = Math.min(characters.length, at + 1);
+        return true;
+      case 'home':
+      case 'ctrl-a':
+        at = 0;
+        return true;
+      case 'end':
+      case 'ctrl-e':
+        at = characters.length;
+        return true;
+      case 'ctrl-u':
+        characters = characters.slice(at);
+        at = 0;
+        return true;
+      case 'ctrl-k':
+        characters = characters.slice(0, at);
+        return true;
+      case 'ctrl-w': {
+        const before = characters
+          .slice(0, at)
+          .join('')
+          .replace(/[^/:=\s]*[/:=\s]*$/, '');
+        characters = [...before, ...characters.slice(at)];
+        at = [...before].length;
+        return true;
+      }
+      default:
+        return false;
+    }
+  }
+  return {
+    get value() {
+      return characters.join('');
+    },
+    set value(text: string) {
+      characters = [...text];
+      at = characters.length;
+    },
     secret,
     take: ({ name, text }) => {
-      if (name === 'backspace') {
-        field.value = [...field.value].slice(0, -1).join('');
-        return true;
-      }
-      if (name === 'ctrl-u') {
-        field.value = '';
-        return true;
-      }
+      if (edit(name)) return true;
       if (text === '') return false;
-      if (field.value.length < max && (allow === undefined || allow.test(text))) field.value += text;
+      if (characters.length < max && (allow === undefined || allow.test(text))) {
+        characters.splice(at, 0, text);
+        at += 1;
+      }
       return true;
     },
     line: (columns, style) => {
-      const shown = secret ? (style.unicode ? '•' : '*').repeat([...field.value].length) : field.value;
-      return `${clipStart(shown, Math.max(1, columns - 1), style.unicode)}${style.unicode ? '▏' : '_'}`;
+      const shown = secret ? characters.map(() => (style.unicode ? '•' : '*')) : characters;
+      const cursor = style.unicode ? '▏' : '_';
+      const room = Math.max(2, columns - 1);
+      const after = shown.slice(at).join('');
+      // What is behind the cursor gives way first, then what is far before it.
+      const tail = textWidth(after) > room / 3 ? [...after].slice(0, Math.floor(room / 3)).join('') : after;
+      return `${clipStart(shown.slice(0, at).join(''), room - textWidth(tail), style.unicode)}${cursor}${tail}`;
     },
   };
-  return field;
 }

@@ -8,7 +8,7 @@ export const LEAST_COLUMNS = 60;
 export const LEAST_ROWS = 16;
 
 /** What is not text while something is typed. */
-const TYPING_KEYS: ReadonlySet<string> = new Set(['open', 'next', 'no']);
+const TYPING_KEYS: ReadonlySet<string> = new Set(['open', 'next', 'no', 'complete', 'down', 'up']);
 
 export interface FrameSize {
   readonly columns: number;

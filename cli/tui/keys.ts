@@ -15,6 +15,10 @@ export type Action =
   | 'add'
   | 'remove'
   | 'tags'
+  | 'list'
+  | 'complete'
+  | 'options'
+  | 'changes'
   | 'plain'
   | 'proceed'
   | 'inspect'
@@ -52,9 +56,13 @@ export const KEY_MAP: Readonly<Record<Action, KeySpec>> = {
   remove: { keys: ['x', 'delete'], label: 'remove', help: 'take the line out of the list' },
   tags: {
     keys: ['t'],
-    label: 'tags',
-    help: 'choose among the tags of a repository or the images of a layout',
+    label: 'browse',
+    help: 'choose among the repositories of a registry, the tags of a repository, the images of a layout or an archive',
   },
+  list: { keys: ['f'], label: 'list file', help: 'add the images that a list names: lines, or any YAML' },
+  complete: { keys: ['tab'], label: 'complete', help: 'complete what was begun' },
+  options: { keys: ['o'], label: 'options', help: 'what else can be set' },
+  changes: { keys: ['d'], label: 'changes', help: 'what would be another than it is in the store' },
   plain: { keys: ['p'], label: 'plain HTTP', help: 'ask registries without TLS, or with it again' },
   proceed: { keys: ['c'], label: 'continue', help: 'go on with what is chosen' },
   inspect: { keys: ['i'], label: 'inspect', help: 'look inside without importing' },

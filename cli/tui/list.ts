@@ -31,7 +31,8 @@ export interface ListOptions<T> {
   readonly text: (item: T) => string;
   /** Lines that cannot be chosen, such as headings. */
   readonly passive?: (item: T) => boolean;
-  readonly marks?: boolean;
+  /** True where lines can be chosen; a set of their keys where somebody else looks at what is chosen, too. */
+  readonly marks?: boolean | Set<string>;
 }
 
 export const LIST_ACTIONS: readonly Action[] = [
@@ -49,9 +50,9 @@ export function createList<T>({
   key,
   text,
   passive = () => false,
-  marks,
+  marks = false,
 }: ListOptions<T>): List<T> {
-  const marked = new Set<string>();
+  const marked = typeof marks === 'boolean' ? new Set<string>() : marks;
   const filterField = createField();
   let all = items;
   let shown = items;
@@ -163,13 +164,13 @@ export function createList<T>({
           return true;
         case 'mark': {
           const item = list.current();
-          if (marks !== true || item === undefined) return false;
+          if (marks === false || item === undefined) return false;
           if (!marked.delete(key(item))) marked.add(key(item));
           move(1);
           return true;
         }
         case 'markAll': {
-          if (marks !== true) return false;
+          if (marks === false) return false;
           const keys = shown.filter((item) => !passive(item)).map(key);
           const every = keys.every((one) => marked.has(one));
           for (const one of keys) {

@@ -6,6 +6,7 @@ import { inert } from '../../core/errors.ts';
 import { type FileSystemFacts, inspectFileSystem } from '../../core/fs/space.ts';
 import { asObject, parseJson } from '../../core/json/strict.ts';
 import { dataDirectory, type StatePath } from '../options/paths.ts';
+import { formatSize } from '../output/format.ts';
 
 export type { FileSystemFacts } from '../../core/fs/space.ts';
 
@@ -37,6 +38,10 @@ export interface Machine {
   /** The last entries of a gate's audit log, newest first. */
   activity(gate: string, count: number): Promise<readonly Activity[]>;
   space(directory: string): Promise<FileSystemFacts | undefined>;
+  /** A path as a location that can be listed, such as `oci:DIR`; undefined where it holds no images that can be told. */
+  kindOf(place: string): Promise<string | undefined>;
+  /** What a path that was begun could be; directories end in a slash. Spelt as it was begun. */
+  complete(text: string): Promise<readonly string[]>;
 }
 
 export interface MachineOptions {
@@ -86,6 +91,28 @@ export function createMachine(
         .slice(0, count);
     },
     space: (directory) => inspectFileSystem(directory).catch(() => undefined),
+    kindOf: async (place) => {
+      if (existsSync(path.join(place, '.sealift', 'store.json'))) return `store:${place}`;
+      if (existsSync(path.join(place, 'oci-layout'))) return `oci:${place}`;
+      return (await beginsAsBundle(place).catch(() => false)) ? `bundle:${place}` : undefined;
+    },
+    complete: async (text) => {
+      // A location may have its kind in front: oci:./layout.
+      const prefix = /^(?:[A-Za-z0-9][^=/]*=)?(?:[a-z-]+:)?(?=[./~]|$)/.exec(text)?.[0] ?? '';
+      const begun = text.slice(prefix.length);
+      const slash = begun.lastIndexOf('/') + 1;
+      const directory = path.resolve(
+        surroundings.cwd,
+        begun.slice(0, slash).replace(/^~\//, `${surroundings.home}/`) || '.',
+      );
+      const entries = await readdir(directory, { withFileTypes: true }).catch(() => []);
+      const start = begun.slice(slash);
+      return entries
+        .filter(({ name }) => name.startsWith(start) && (start !== '' || !name.startsWith('.')))
+        .slice(0, MOST_ENTRIES)
+        .map((entry) => `${prefix}${begun.slice(0, slash)}${entry.name}${entry.isDirectory() ? '/' : ''}`)
+        .sort();
+    },
   };
   return machine;
 }
@@ -177,4 +204,10 @@ function readActivity(line: string): Activity | undefined {
   } catch {
     return undefined;
   }
+}
+
+/** Room, kind and limit of a file system, in a few words. */
+export function mediumText({ freeBytes, name, maxFileSize }: FileSystemFacts): string {
+  const limit = maxFileSize === undefined ? '' : `, no file over ${formatSize(maxFileSize + 1)}`;
+  return `${formatSize(freeBytes)} free, ${name}${limit}`;
 }

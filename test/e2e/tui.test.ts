@@ -121,7 +121,7 @@ describe.skipIf(!HAS_TERMINAL)('the interactive program', () => {
     const out = await open([
       ...addImage(`${registry.host}/acme/web:1.0`),
       ['platforms?', 'c'],
-      ['for how long', `${ENTER}${ENTER}`],
+      ['for how long', ENTER],
       ['write 1 image', 'c'],
       ['for the key', `${PASSPHRASE}${ENTER}`],
       ['copy fingerprint', 'q'],
@@ -162,7 +162,7 @@ describe.skipIf(!HAS_TERMINAL)('the interactive program', () => {
     try {
       const run = await open([
         ...addImage(`${slow.host}/acme/big:1`),
-        ['for how long', `\u0015${times}.tar${ENTER}${ENTER}`],
+        ['for how long', `\u0015${times}.tar${ENTER}`],
         ['write 1 image', 'c'],
         ['for the key', `${PASSPHRASE}${ENTER}`],
         ['of 1 blob', keys],

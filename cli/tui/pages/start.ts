@@ -5,10 +5,10 @@ import { formatDistance, formatSize, formatTime, plural } from '../../output/for
 import type { App } from '../app.ts';
 import { row } from '../frame.ts';
 import { createList, type List } from '../list.ts';
-import type { Activity, Medium } from '../machine.ts';
+import { type Activity, type Medium, mediumText } from '../machine.ts';
 import { HIDDEN_LIST_KEYS, type Page, type View } from '../page.ts';
 import { clipStart, padTo } from '../text.ts';
-import { startExport } from './export.ts';
+import { startExport } from './export/start.ts';
 import { chooseBundle, startImport } from './import.ts';
 import { chooseInspect, startInspect } from './inspect.ts';
 
@@ -265,9 +265,4 @@ function rows(app: App, found: Found | undefined): readonly Row[] {
           ),
         ]),
   ];
-}
-
-export function mediumText(facts: Medium['facts']): string {
-  const limit = facts.maxFileSize === undefined ? '' : `, no file over ${formatSize(facts.maxFileSize + 1)}`;
-  return `${formatSize(facts.freeBytes)} free, ${facts.name}${limit}`;
 }

@@ -15,7 +15,7 @@ import {
 } from '../../fixtures/fault-registry.ts';
 import { blobsOf, type FixtureManifest, largeImage, singleImage } from '../../fixtures/images.ts';
 import { describePeer } from '../../fixtures/peers.ts';
-import { type RunningProxy, startTinyproxy, startWire, type Wire } from '../../fixtures/proxy.ts';
+import { type RunningProxy, startProxy, startWire, type Wire } from '../../fixtures/proxy.ts';
 import { makeWalk, type Walk } from '../../fixtures/walk.ts';
 
 let walk: Walk;
@@ -154,7 +154,7 @@ describePeer(['tinyproxy', 'openssl'], 'behind a proxy that wants a login', () =
 
   beforeEach(async () => {
     authority = makeAuthority();
-    proxy = await startTinyproxy();
+    proxy = await startProxy('tinyproxy');
     wire = await startWire(proxy.port);
     started.push(wire, proxy);
     registry = await serve(singleImage(), {

@@ -4,8 +4,9 @@ import https from 'node:https';
 import type { Context } from '../../context.ts';
 import { inert, SealiftError } from '../../errors.ts';
 import { connectionFailure, PROXY_LOGIN_HINT, Stall, showUrl } from './failures.ts';
+import { showProxy } from './proxy.ts';
 import { parseRetryAfter, Transient } from './retry.ts';
-import type { Session } from './session.ts';
+import { type Session, TunnelAgent } from './session.ts';
 
 export interface Answer {
   readonly status: number;
@@ -160,9 +161,19 @@ async function exchange(
       signal,
       maxHeaderSize: MAX_HEADER_BYTES,
     });
+    const opening = agent instanceof TunnelAgent ? agent.takeOpening() : undefined;
+    const giveUp = (error: Error): void => {
+      request.destroy(error);
+      // Until the way through a proxy is open, the request hears of its end from there.
+      opening?.destroy(error);
+    };
+    const abort = () => giveUp(new Error('stopped', { cause: signal.reason }));
+    if (opening) signal.addEventListener('abort', abort, { once: true });
     const { timeoutMs } = session.options;
-    const timer = setTimeout(() => request.destroy(new Stall(`no answer within ${timeoutMs} ms`)), timeoutMs);
+    const timer = setTimeout(() => giveUp(new Stall(`no answer within ${timeoutMs} ms`)), timeoutMs);
+    request.once('close', () => signal.removeEventListener('abort', abort));
     request.once('socket', (socket) => {
+      signal.removeEventListener('abort', abort);
       timer.refresh();
       if (request.reusedSocket) return;
       socket.once(url.protocol === 'https:' ? 'secureConnect' : 'connect', () => timer.refresh());
@@ -390,7 +401,12 @@ export async function statusFailure(
     });
   }
   if (status === 407) {
-    return new SealiftError('source-unauthorized', message, { ...details, hint: PROXY_LOGIN_HINT });
+    const proxy = session.proxyFor(answer.url);
+    return new SealiftError(
+      'source-unauthorized',
+      `the proxy${proxy ? ` ${showProxy(proxy)}` : ''} wants other credentials (status ${status})`,
+      { ...details, hint: PROXY_LOGIN_HINT },
+    );
   }
   if (status === 404) {
     return new SealiftError('source-not-found', message, { ...details, hint: 'check the name and the tag' });
@@ -412,7 +428,8 @@ function registryWords(body: Buffer, session: Session): string {
     const first = Array.isArray(parsed.errors) ? parsed.errors[0] : undefined;
     if (first) text = [first.code, first.message].filter((part) => typeof part === 'string').join(': ');
   } catch {
-    // A page or a sentence; shown as it is.
+    // A page says it in its title; a sentence is shown as it is.
+    if (/^\s*<(?:!doctype|html|\?xml)/i.test(text)) text = /<title>([^<]{0,200})/i.exec(text)?.[1] ?? '';
   }
   // Redacted before it is cut: half a secret would no longer be recognised.
   return inert(session.redact(text).replace(/\s+/g, ' ').trim(), 200);

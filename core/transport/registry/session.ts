@@ -7,6 +7,7 @@
 import { X509Certificate } from 'node:crypto';
 import http from 'node:http';
 import https from 'node:https';
+import type { Duplex } from 'node:stream';
 import tls from 'node:tls';
 import { inert, isSealiftError, SealiftError } from '../../errors.ts';
 import type { HostCertificates, SourceOptions } from '../source.ts';
@@ -117,6 +118,30 @@ function createSession(options: SourceOptions, isLast: () => boolean): Session {
   };
 }
 
+/**
+ * Agent for https through a proxy. Node forgets a connection whose CONNECT has no answer yet when its request is given up,
+ * and leaves it open; here whoever made the request can have it.
+ */
+export class TunnelAgent extends https.Agent {
+  #opening: Duplex | undefined;
+
+  override createConnection(
+    options: http.ClientRequestArgs,
+    callback?: (error: Error | null, stream: Duplex) => void,
+  ): Duplex | null | undefined {
+    const socket = super.createConnection(options, callback);
+    this.#opening = socket ?? undefined;
+    return socket;
+  }
+
+  /** The connection to the proxy that the last request began, once. */
+  takeOpening(): Duplex | undefined {
+    const opening = this.#opening;
+    this.#opening = undefined;
+    return opening;
+  }
+}
+
 /** What a proxy may quote of its own credentials. */
 function proxySecrets(proxy: URL): string[] {
   const [username, password] = [decodeURIComponent(proxy.username), decodeURIComponent(proxy.password)];
@@ -140,13 +165,10 @@ function createAgent(
     autoSelectFamily: true,
     // Node's agents speak to proxies themselves: CONNECT for https, and the proxy's credentials to the proxy alone. Which
     // requests go there is decided here, as their NO_PROXY knows no CIDR.
-    // The time limit is for CONNECT; without it, connections to a silent proxy would stay when the request is given up.
-    ...(proxy
-      ? { timeout: options.timeoutMs, proxyEnv: { HTTP_PROXY: proxy.href, HTTPS_PROXY: proxy.href } }
-      : {}),
+    ...(proxy ? { proxyEnv: { HTTP_PROXY: proxy.href, HTTPS_PROXY: proxy.href } } : {}),
   };
   if (protocol === 'http:') return new http.Agent(common);
-  return new https.Agent({
+  return new (proxy ? TunnelAgent : https.Agent)({
     ...common,
     minVersion: 'TLSv1.2',
     rejectUnauthorized: !options.insecureSkipTlsVerify,

@@ -143,6 +143,13 @@ describe('manifests', () => {
     expect(registry.requests).toHaveLength(0);
   });
 
+  it('is not found with the title of a page, and nothing else of it', async () => {
+    const page = '<!DOCTYPE html><html><head><title>404 Not Found</title></head><body>nginx</body></html>';
+    registry.script(TAG_PATH, reply(404, { 'content-type': 'text/html' }, page));
+    const error = await failureOf((await open()).source.manifest('1'));
+    expect(error.message).toBe('no manifest 1: status 404 (404 Not Found)');
+  });
+
   it('reads no endless error page', async () => {
     registry.script(TAG_PATH, endless(418));
     expect(await failureOf((await open()).source.manifest('1'))).toMatchObject({

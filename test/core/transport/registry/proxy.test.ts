@@ -17,7 +17,7 @@ import {
   PROXY_PASSWORD,
   PROXY_USER,
   type RunningProxy,
-  startTinyproxy,
+  startProxy,
   startWire,
   type Wire,
 } from '../../../../fixtures/proxy.ts';
@@ -102,125 +102,127 @@ const guarded =
       ? step
       : reply(401, { 'www-authenticate': 'Basic realm="r"' }))(request, response, body);
 
-describePeer(['tinyproxy', 'openssl'], 'through tinyproxy, which wants a login', () => {
-  let authority: Authority;
-  let proxy: RunningProxy;
-  let wire: Wire;
-  let registry: FaultRegistry;
-  let opened: TestSource | undefined;
-  const others: FaultRegistry[] = [];
+for (const program of ['tinyproxy', 'squid'] as const) {
+  describePeer([program, 'openssl'], `through ${program}, which wants a login`, () => {
+    let authority: Authority;
+    let proxy: RunningProxy;
+    let wire: Wire;
+    let registry: FaultRegistry;
+    let opened: TestSource | undefined;
+    const others: FaultRegistry[] = [];
 
-  beforeAll(async () => {
-    authority = makeAuthority();
-    proxy = await startTinyproxy();
-  });
-  afterAll(async () => {
-    await proxy.stop();
-    authority.remove();
-  });
-  afterEach(async () => {
-    await opened?.source.close();
-    opened = undefined;
-    await wire.stop();
-    await registry.stop();
-    for (const other of others.splice(0)) await other.stop();
-  });
-
-  /** On Linux 0.0.0.0 is this machine too, and no loopback address by its looks. */
-  const outside = (server: FaultRegistry) => server.host.replace('127.0.0.1', '0.0.0.0');
-
-  async function start(
-    tls: boolean,
-    options: { login?: string; no?: string; secure?: boolean } = {},
-  ): Promise<TestSource> {
-    registry = await startFaultRegistry(
-      tls ? { tls: authority.issue('registry', 'subjectAltName=IP:0.0.0.0,IP:127.0.0.1') } : {},
-    );
-    registry.script(TAG_PATH, guarded(manifest(IMAGE.bytes)));
-    registry.script(BLOB_PATH, guarded(blob(CONTENT)));
-    wire = await startWire(proxy.port);
-    const address = `http://${options.login ?? `${PROXY_USER}:${PROXY_PASSWORD}`}@127.0.0.1:${wire.port}`;
-    opened = await registrySource(outside(registry), {
-      plainHttp: !tls,
-      caFile: authority.ca,
-      credentials: async () => ({ username: 'user', password: PASSWORD }),
-      proxies: { http: address, https: address, no: options.no },
+    beforeAll(async () => {
+      authority = makeAuthority();
+      proxy = await startProxy(program);
     });
-    return opened;
-  }
-
-  it('reads over https by CONNECT: the proxy sees no login of the registry, the registry none of the proxy', async () => {
-    const { source } = await start(true);
-    expect((await source.manifest('1')).digest).toBe(IMAGE.digest);
-    expect(await collect(source, BLOB)).toEqual(CONTENT);
-    const seen = wire.sent();
-    expect(seen).toContain(`CONNECT ${outside(registry)} HTTP/1.1`);
-    expect(seen).toMatch(new RegExp(`proxy-authorization: Basic ${PROXY_PAIR}`, 'i'));
-    expect(seen).not.toMatch(/\r\nauthorization:|\/v2\//i);
-    expect(seen).not.toContain(PAIR);
-    const headers = registry.requests.map((request) => JSON.stringify(request.headers));
-    expect(headers.filter((text) => text.includes(PAIR))).not.toHaveLength(0);
-    expect(headers.join()).not.toMatch(/proxy-/i);
-    expect(headers.join()).not.toContain(PROXY_PAIR);
-  });
-
-  it('reads over http: the login of the proxy ends at the proxy', async () => {
-    const { source } = await start(false);
-    expect((await source.manifest('1')).digest).toBe(IMAGE.digest);
-    expect(wire.sent()).toContain(`GET http://${outside(registry)}${TAG_PATH} HTTP/1.1`);
-    expect(JSON.stringify(registry.requests)).not.toContain(PROXY_PAIR);
-  });
-
-  it('names the proxy where it wants a login and there is none', async () => {
-    const { source } = await start(false, { login: 'x' });
-    const error = await failureOf(source.manifest('1'));
-    expect(error).toMatchObject({ code: 'source-unauthorized' });
-    expect(registry.requests).toHaveLength(0);
-  });
-
-  it.each([true, false])('gives up at once where its login is wrong (https: %s)', async (tls) => {
-    const test = await start(tls, { login: `${PROXY_USER}:other-secret` });
-    const error = await failureOf(test.source.manifest('1'));
-    expect(error.code).toBe('source-unauthorized');
-    expect(error.message).toMatch(tls ? /the proxy http:\/\/127/ : /tinyproxy|401/);
-    if (tls) expect(error.hint).toContain('HTTPS_PROXY');
-    expect(registry.requests).toHaveLength(0);
-    expect(test.waits).toHaveLength(0);
-    expect(visible(error, test.events)).not.toMatch(/other-secret|b3RoZXItc2VjcmV0/);
-  });
-
-  it('checks the certificate of the registry through the proxy', async () => {
-    await start(true);
-    const test = await registrySource(outside(registry), {
-      plainHttp: false,
-      proxies: { https: `http://${PROXY_USER}:${PROXY_PASSWORD}@127.0.0.1:${wire.port}` },
+    afterAll(async () => {
+      await proxy.stop();
+      authority.remove();
     });
-    const error = await failureOf(test.source.manifest('1'));
-    await test.source.close();
-    expect(error.code).toBe('source-tls');
-    expect(registry.requests).toHaveLength(0);
-  });
+    afterEach(async () => {
+      await opened?.source.close();
+      opened = undefined;
+      await wire.stop();
+      await registry.stop();
+      for (const other of others.splice(0)) await other.stop();
+    });
 
-  it('speaks to a host in NO_PROXY itself', async () => {
-    const { source } = await start(true, { no: '0.0.0.0/32' });
-    expect((await source.manifest('1')).digest).toBe(IMAGE.digest);
-    expect(wire.sent()).toBe('');
-  });
+    /** On Linux 0.0.0.0 is this machine too, and no loopback address by its looks. */
+    const outside = (server: FaultRegistry) => server.host.replace('127.0.0.1', '0.0.0.0');
 
-  it('follows the redirect of a blob to another host through the proxy, without the Authorization header', async () => {
-    const { source } = await start(false);
-    const storage = await startFaultRegistry();
-    others.push(storage);
-    storage.script('/stored', blob(CONTENT));
-    registry.script(
-      BLOB_PATH,
-      guarded(reply(307, { location: `http://${outside(storage)}/stored?signature=x` })),
-    );
-    expect(await collect(source, BLOB)).toEqual(CONTENT);
-    expect(storage.requests[0]?.headers.authorization).toBeUndefined();
-    expect(wire.sent()).toContain(`GET http://${outside(storage)}/stored?signature=x HTTP/1.1`);
+    async function start(
+      tls: boolean,
+      options: { login?: string; no?: string; secure?: boolean } = {},
+    ): Promise<TestSource> {
+      registry = await startFaultRegistry(
+        tls ? { tls: authority.issue('registry', 'subjectAltName=IP:0.0.0.0,IP:127.0.0.1') } : {},
+      );
+      registry.script(TAG_PATH, guarded(manifest(IMAGE.bytes)));
+      registry.script(BLOB_PATH, guarded(blob(CONTENT)));
+      wire = await startWire(proxy.port);
+      const address = `http://${options.login ?? `${PROXY_USER}:${PROXY_PASSWORD}`}@127.0.0.1:${wire.port}`;
+      opened = await registrySource(outside(registry), {
+        plainHttp: !tls,
+        caFile: authority.ca,
+        credentials: async () => ({ username: 'user', password: PASSWORD }),
+        proxies: { http: address, https: address, no: options.no },
+      });
+      return opened;
+    }
+
+    it('reads over https by CONNECT: the proxy sees no login of the registry, the registry none of the proxy', async () => {
+      const { source } = await start(true);
+      expect((await source.manifest('1')).digest).toBe(IMAGE.digest);
+      expect(await collect(source, BLOB)).toEqual(CONTENT);
+      const seen = wire.sent();
+      expect(seen).toContain(`CONNECT ${outside(registry)} HTTP/1.1`);
+      expect(seen).toMatch(new RegExp(`proxy-authorization: Basic ${PROXY_PAIR}`, 'i'));
+      expect(seen).not.toMatch(/\r\nauthorization:|\/v2\//i);
+      expect(seen).not.toContain(PAIR);
+      const headers = registry.requests.map((request) => JSON.stringify(request.headers));
+      expect(headers.filter((text) => text.includes(PAIR))).not.toHaveLength(0);
+      expect(headers.join()).not.toMatch(/proxy-/i);
+      expect(headers.join()).not.toContain(PROXY_PAIR);
+    });
+
+    it('reads over http: the login of the proxy ends at the proxy', async () => {
+      const { source } = await start(false);
+      expect((await source.manifest('1')).digest).toBe(IMAGE.digest);
+      expect(wire.sent()).toContain(`GET http://${outside(registry)}${TAG_PATH} HTTP/1.1`);
+      expect(JSON.stringify(registry.requests)).not.toContain(PROXY_PAIR);
+    });
+
+    it('names the proxy where it wants a login and there is none', async () => {
+      const { source } = await start(false, { login: 'x' });
+      const error = await failureOf(source.manifest('1'));
+      expect(error).toMatchObject({ code: 'source-unauthorized' });
+      expect(registry.requests).toHaveLength(0);
+    });
+
+    it.each([true, false])('gives up at once where its login is wrong (https: %s)', async (tls) => {
+      const test = await start(tls, { login: `${PROXY_USER}:other-secret` });
+      const error = await failureOf(test.source.manifest('1'));
+      expect(error.code).toBe('source-unauthorized');
+      expect(error.message).toMatch(tls ? /the proxy http:\/\/127/ : /tinyproxy|401|the proxy http:\/\/127/);
+      if (tls) expect(error.hint).toContain('HTTPS_PROXY');
+      expect(registry.requests).toHaveLength(0);
+      expect(test.waits).toHaveLength(0);
+      expect(visible(error, test.events)).not.toMatch(/other-secret|b3RoZXItc2VjcmV0/);
+    });
+
+    it('checks the certificate of the registry through the proxy', async () => {
+      await start(true);
+      const test = await registrySource(outside(registry), {
+        plainHttp: false,
+        proxies: { https: `http://${PROXY_USER}:${PROXY_PASSWORD}@127.0.0.1:${wire.port}` },
+      });
+      const error = await failureOf(test.source.manifest('1'));
+      await test.source.close();
+      expect(error.code).toBe('source-tls');
+      expect(registry.requests).toHaveLength(0);
+    });
+
+    it('speaks to a host in NO_PROXY itself', async () => {
+      const { source } = await start(true, { no: '0.0.0.0/32' });
+      expect((await source.manifest('1')).digest).toBe(IMAGE.digest);
+      expect(wire.sent()).toBe('');
+    });
+
+    it('follows the redirect of a blob to another host through the proxy, without the Authorization header', async () => {
+      const { source } = await start(false);
+      const storage = await startFaultRegistry();
+      others.push(storage);
+      storage.script('/stored', blob(CONTENT));
+      registry.script(
+        BLOB_PATH,
+        guarded(reply(307, { location: `http://${outside(storage)}/stored?signature=x` })),
+      );
+      expect(await collect(source, BLOB)).toEqual(CONTENT);
+      expect(storage.requests[0]?.headers.authorization).toBeUndefined();
+      expect(wire.sent()).toContain(`GET http://${outside(storage)}/stored?signature=x HTTP/1.1`);
+    });
   });
-});
+}
 
 describe('a proxy in trouble', () => {
   let proxy: FaultRegistry;
@@ -257,30 +259,41 @@ describe('a proxy in trouble', () => {
     expect(test.waits).toHaveLength(3);
   });
 
-  it('that never answers CONNECT is given up, and its connections closed', async () => {
-    proxy = await startFaultRegistry();
-    let open = 0;
-    const silent = net.createServer((socket) => {
-      open += 1;
-      socket.on('error', () => {}).resume();
-      socket.once('close', () => {
-        open -= 1;
-        if (open === 0) silent.emit('all-closed');
+  it.each([
+    ['after the time limit', 100, 'source-unreachable'],
+    ['when the run is stopped', 60_000, 'cancelled'],
+  ])(
+    'that never answers CONNECT is given up %s, and its connections closed',
+    async (_when, timeoutMs, code) => {
+      proxy = await startFaultRegistry();
+      let open = 0;
+      const silent = net.createServer((socket) => {
+        open += 1;
+        silent.emit('opened');
+        socket.on('error', () => {}).resume();
+        socket.once('close', () => {
+          open -= 1;
+          if (open === 0) silent.emit('all-closed');
+        });
       });
-    });
-    await new Promise<void>((resolve) => silent.listen(0, '127.0.0.1', resolve));
-    const address = `http://127.0.0.1:${(silent.address() as AddressInfo).port}`;
-    const test = await registrySource('registry.example', {
-      plainHttp: false,
-      retryTimes: 0,
-      timeoutMs: 100,
-      proxies: { https: address },
-    });
-    const error = await failureOf(test.source.manifest('1'));
-    await test.source.close();
-    expect(error.code).toBe('source-unreachable');
-    expect(error.hint).toContain(address);
-    if (open > 0) await once(silent, 'all-closed');
-    silent.close();
-  });
+      await new Promise<void>((resolve) => silent.listen(0, '127.0.0.1', resolve));
+      const address = `http://127.0.0.1:${(silent.address() as AddressInfo).port}`;
+      const test = await registrySource('registry.example', {
+        plainHttp: false,
+        retryTimes: 0,
+        timeoutMs,
+        proxies: { https: address },
+      });
+      const opened = once(silent, 'opened');
+      const failing = failureOf(test.source.manifest('1'));
+      await opened;
+      if (code === 'cancelled') test.abort.abort();
+      const error = await failing;
+      await test.source.close();
+      expect(error.code).toBe(code);
+      if (code !== 'cancelled') expect(error.hint).toContain(address);
+      if (open > 0) await once(silent, 'all-closed');
+      silent.close();
+    },
+  );
 });

@@ -1,6 +1,6 @@
 /** What a bundle says of itself. */
 import { parseBundleManifest } from './bundle/manifest.ts';
-import { openBundleFile } from './bundle/reader.ts';
+import { openBundleAt } from './bundle/open.ts';
 import type { Context } from './context.ts';
 import { Checklist, claimedCollectionId, judgeTrust, type TrustJudgement } from './judge.ts';
 
@@ -15,7 +15,7 @@ export async function readClaims(
   context: Context,
   anchor?: { readonly fingerprint: string; readonly now: Date },
 ): Promise<TrustJudgement> {
-  const reader = await openBundleFile(location, context);
+  const reader = await openBundleAt({ path: location }, context);
   try {
     const claimed = parseBundleManifest(reader.head.manifest, context.limits);
     const quiet: Context = {

@@ -56,6 +56,12 @@ export const ERROR_CODES = {
   'format-unsupported': ['malformed', 'a format version or a required feature this sealift does not know'],
   'policy-invalid': ['malformed', 'a policy is not one that sealift can apply; the message names the line'],
   'state-damaged': ['malformed', 'a file of a gate, store, collection or journal is damaged'],
+  'volume-damaged': ['malformed', 'a volume of the bundle is damaged; the message says which'],
+  'volume-duplicate': ['malformed', 'the same volume of a bundle is there twice'],
+  'volume-foreign': ['malformed', 'a volume belongs to another bundle'],
+  'volume-misplaced': ['malformed', 'a volume has the number of another one'],
+  'volume-unexpected': ['malformed', 'there are more volumes than the bundle has'],
+  'volume-index-invalid': ['malformed', 'the list of volumes beside them cannot be used'],
   // trust
   'not-pinned': ['trust', 'no root of this collection has been pinned'],
   'pin-mismatch': ['trust', 'no root in the bundle has the pinned fingerprint'],
@@ -85,6 +91,7 @@ export const ERROR_CODES = {
   'source-protocol': ['source', 'a registry answered what the protocol does not allow'],
   'source-too-large': ['source', 'an answer is larger than announced or allowed'],
   'foreign-layer': ['source', 'a layer may only be had from its vendor'],
+  'bundle-unreadable': ['source', 'the medium of a bundle was pulled out, or fails'],
   'source-tls': ['source', "a registry's TLS certificate is not trusted"],
   // destination
   'destination-full': ['destination', 'there is not enough free space'],
@@ -96,6 +103,11 @@ export const ERROR_CODES = {
   'passphrase-needed': ['needed', 'a passphrase is needed and there is no way to ask for it'],
   'signature-needed': ['needed', 'a signature by a key that is not here is needed'],
   'base-needed': ['needed', 'the bundle is a delta and its base is not here'],
+  'volume-missing': ['needed', 'a volume of the bundle is needed that is not here'],
+  'medium-needed': [
+    'needed',
+    'another medium is needed to write the next volume, and there is no way to ask for it',
+  ],
   // cancelled
   cancelled: ['cancelled', 'stopped by a signal or by the answer to a question'],
   // unexpected

@@ -1,6 +1,6 @@
 /** What one image of a bundle or a store consists of: its platforms, their layers and labels. Claims, like inspect. */
 import { parseBundleManifest } from './bundle/manifest.ts';
-import { openBundleFile } from './bundle/reader.ts';
+import { openBundleAt } from './bundle/open.ts';
 import type { Context } from './context.ts';
 import { isSealiftError, SealiftError } from './errors.ts';
 import { asObject, parseJson } from './json/strict.ts';
@@ -53,7 +53,7 @@ export async function imageDetails(options: ImageDetailsOptions, context: Contex
       subject: location,
     });
   }
-  const bundle = await openBundleFile(location, context);
+  const bundle = await openBundleAt({ path: location }, context);
   try {
     bundle.accept(parseBundleManifest(bundle.head.manifest, context.limits));
     return await describeImage(image, (digest, max) => bundle.readBlob(blobPath(digest), max), context);

@@ -4,7 +4,7 @@
  * to the rest.
  */
 import type { BundleManifest } from './bundle/manifest.ts';
-import type { BundleReader, FileBundle, StreamBlob, StreamBundle } from './bundle/reader.ts';
+import type { BlobPiece, BundleReader, FileBundle, StreamBlob, StreamBundle } from './bundle/reader.ts';
 import type { Context } from './context.ts';
 import { isSealiftError, SealiftError, toSealiftError } from './errors.ts';
 import { formatTimestamp } from './fs/document.ts';
@@ -37,10 +37,12 @@ import {
   findPolicy,
   heldManifests,
   nameOf,
+  namingVolume,
   openBundle,
   policyInUse,
   readSmallBlobs,
   selectImages,
+  tellPieces,
 } from './verify.ts';
 import type { ImportOptions } from './workflow-options.ts';
 
@@ -109,11 +111,14 @@ async function admitBundle(
   try {
     const anchor = await findAnchor(reader, { gate: options.gate }, context);
     const keeper = createKeeper(gate, claimedCollectionId(reader.head, context), options, context);
-    const trust = await judgeTrust(
+    const trust = await namingVolume(
       reader,
-      checklist,
-      { anchor, overrides: options.overrides, onStep: (set) => keeper.keep(set) },
-      context,
+      judgeTrust(
+        reader,
+        checklist,
+        { anchor, overrides: options.overrides, onStep: (set) => keeper.keep(set) },
+        context,
+      ),
     );
     await keeper.finish(trust);
     selectImages(trust.images, options.only);
@@ -374,35 +379,93 @@ function fileIntake(
         const digest = digestOfName(place.name);
         if (!wanted.has(digest)) continue;
         if (await store.has(digest, place.size)) written.reusedBytes += place.size;
-        else places.push({ ...place, digest });
+        else places.push(place);
       }
       announce(places, written.reusedBytes, context);
-      await forEachLimited(
-        places,
-        Math.max(1, context.pool.size),
-        context.signal,
-        async ({ digest, fd, offset, size }, signal) => {
-          const algorithm = digestAlgorithm(digest);
-          await ingest(store, digest, size, async (target) => {
-            context.emit({ type: 'blob', state: 'started', digest, bytes: 0, size });
-            return context.pool.range({
+      const told = tellPieces(context);
+      const cut = createCutBlobs(store, context);
+      const took = (size: number): void => {
+        written.bytes += size;
+        written.blobs += 1;
+      };
+      const takePiece = async (piece: BlobPiece, signal: AbortSignal): Promise<void> => {
+        const { blob, fd, offset, size, whole } = piece;
+        const digest = digestOfName(blob.name);
+        if (!whole) {
+          if (!(await cut.take(piece, signal, told.progress(piece)))) return;
+        } else {
+          await ingest(store, digest, size, (target) =>
+            context.pool.range({
               source: { fd, offset },
               size,
               target: { fd: target.fd, offset: 0 },
-              algorithms: [algorithm],
+              algorithms: [digestAlgorithm(digest)],
               signal,
-              onProgress: (bytes) => context.emit({ type: 'blob', state: 'progress', digest, bytes, size }),
-            });
-          });
-          context.emit({ type: 'blob', state: 'done', digest, bytes: size, size });
-          written.bytes += size;
-          written.blobs += 1;
-        },
-      );
+              onProgress: told.progress(piece),
+            }),
+          );
+        }
+        told.done(piece);
+        took(blob.size);
+      };
+      try {
+        await bundle.take(places, (pieces) =>
+          forEachLimited(pieces, Math.max(1, context.pool.size), context.signal, (piece, signal) =>
+            takePiece(piece, signal).catch(async (error: unknown) => {
+              throw await bundle.explain(error, piece.blob);
+            }),
+          ),
+        );
+      } finally {
+        await cut.close();
+      }
       await bundle.assertUnchanged();
       return written;
     },
     async abandon() {},
+  };
+}
+
+/**
+ * Blobs that lie in several volumes: their pieces come in any order into one quarantined file, which is hashed when it is
+ * whole. Nobody knows before that whether any of it is right.
+ */
+function createCutBlobs(store: Store, context: Context) {
+  const open = new Map<Digest, { readonly target: Ingest; left: number }>();
+  return {
+    /** True with the last piece, when the blob has been taken in. */
+    async take(
+      { blob, fd, offset, size, at }: BlobPiece,
+      signal: AbortSignal,
+      onProgress: (bytes: number) => void,
+    ): Promise<boolean> {
+      const digest = digestOfName(blob.name);
+      const state = open.get(digest) ?? { target: await store.ingest(digest, blob.size), left: blob.size };
+      open.set(digest, state);
+      await context.pool.range({
+        source: { fd, offset },
+        size,
+        target: { fd: state.target.fd, offset: at },
+        algorithms: [],
+        signal,
+        onProgress,
+      });
+      state.left -= size;
+      if (state.left > 0) return false;
+      open.delete(digest);
+      try {
+        const source = { fd: state.target.fd, offset: 0 };
+        const algorithms = [digestAlgorithm(digest)];
+        await state.target.commit(await context.pool.range({ source, size: blob.size, algorithms, signal }));
+      } catch (error) {
+        await state.target.abort();
+        throw error;
+      }
+      return true;
+    },
+    async close(): Promise<void> {
+      for (const { target } of open.values()) await target.abort();
+    },
   };
 }
 

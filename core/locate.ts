@@ -1,6 +1,7 @@
 /** What a bare path is: looked at, never guessed from its name. */
 import { stat } from 'node:fs/promises';
 import path from 'node:path';
+import { findVolumes } from './bundle/volumes/set.ts';
 import { SealiftError } from './errors.ts';
 
 export type PathKind = 'bundle' | 'store' | 'collection' | 'layout' | 'gate' | 'directory';
@@ -28,6 +29,7 @@ export async function kindOfPath(location: string): Promise<PathKind> {
   if (await has('gate.json')) return 'gate';
   if (await has('.sealift/store.json')) return 'store';
   if (await has('oci-layout')) return 'layout';
+  if ((await findVolumes(location)).length > 0) return 'bundle';
   return 'directory';
 }
 

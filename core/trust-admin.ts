@@ -1,5 +1,6 @@
 /** Pins, and what a gate, a collection or a bundle says of its roots. */
-import { type BundleHead, openBundleFile } from './bundle/reader.ts';
+import { openBundleAt } from './bundle/open.ts';
+import type { BundleHead } from './bundle/reader.ts';
 import type { Context } from './context.ts';
 import { SealiftError } from './errors.ts';
 import { readFileLimited } from './fs/durable.ts';
@@ -152,7 +153,7 @@ async function readMaterial(source: string, context: Context): Promise<RootMater
       certificates: [],
     };
   }
-  const bundle = await openBundleFile(source, context);
+  const bundle = await openBundleAt({ path: source }, context);
   try {
     const { head } = bundle;
     return {

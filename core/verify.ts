@@ -1,11 +1,14 @@
 /** Verify: every check an import makes, and no change anywhere. */
+import { read } from 'node:fs';
 import type { Readable } from 'node:stream';
+import { promisify } from 'node:util';
 import type { BundleManifest } from './bundle/manifest.ts';
+import { openBundleAt } from './bundle/open.ts';
 import {
+  type BlobPiece,
   type BlobPlace,
   type BundleReader,
   type FileBundle,
-  openBundleFile,
   openBundleStream,
   type StreamBlob,
   type StreamBundle,
@@ -26,12 +29,14 @@ import {
   type PolicyInForce,
 } from './judge.ts';
 import { blobPath, digestAlgorithm, digestHex, formatDigest } from './oci/digest.ts';
-import type { HashAlgorithm } from './pool/pool.ts';
+import type { HashAlgorithm, Hashes, StreamSink } from './pool/pool.ts';
 import type { ImageVerdict, VerifyResult } from './results.ts';
 import { fullName } from './transport/bundle/names.ts';
 import { forEachLimited } from './util/concurrency.ts';
 import { formatBytes } from './util/format.ts';
 import type { VerifyOptions } from './workflow-options.ts';
+
+const readFd = promisify(read);
 
 /**
  * Verifies a bundle against the gate's pins, or against a fingerprint.
@@ -43,7 +48,10 @@ export async function verifyBundle(options: VerifyOptions, context: Context): Pr
   const reader = await openBundle(options.bundle, checklist, context);
   try {
     const anchor = await findAnchor(reader, options, context);
-    const trust = await judgeTrust(reader, checklist, { anchor, overrides: options.overrides }, context);
+    const trust = await namingVolume(
+      reader,
+      judgeTrust(reader, checklist, { anchor, overrides: options.overrides }, context),
+    );
     selectImages(trust.images, options.names);
     const policy = await findPolicy(options, trust.set.time, context);
     const contents = await openContents(reader, trust.manifest, context);
@@ -105,6 +113,13 @@ export function nameOf(bundle: VerifyOptions['bundle']): string {
   return bundle.kind === 'file' ? bundle.path : '-';
 }
 
+/** What `promise` gives; damage of the head is told of the volume it lies in. */
+export async function namingVolume<T>(reader: BundleReader, promise: Promise<T>): Promise<T> {
+  return promise.catch(async (error: unknown) => {
+    throw reader.kind === 'file' ? await reader.explain(error) : error;
+  });
+}
+
 /** Opens a bundle as the named check `format`. */
 export async function openBundle(
   bundle: VerifyOptions['bundle'],
@@ -115,7 +130,7 @@ export async function openBundle(
   return checklist.run('format', async () => {
     const reader: BundleReader =
       bundle.kind === 'file'
-        ? await openBundleFile(bundle.path, context)
+        ? await openBundleAt(bundle, context)
         : await openBundleStream(bundle.stream as Readable, context);
     return [reader, `bundle format 1, ${reader.head.files.size} files before the blobs`];
   });
@@ -198,27 +213,100 @@ function fileContents(bundle: FileBundle, manifest: BundleManifest, context: Con
       const total = places.reduce((sum, { size }) => sum + size, 0);
       context.emit({ type: 'phase', phase: 'hash', title: 'hashing contents' });
       context.emit({ type: 'transfer', bytes: total, blobs: places.length, skippedBytes: 0 });
-      await forEachLimited(
-        places,
-        Math.max(1, context.pool.size),
-        context.signal,
-        async ({ name, fd, offset, size }, signal) => {
-          const digest = digestOfName(name);
-          const algorithm = digestAlgorithm(digest);
-          context.emit({ type: 'blob', state: 'started', digest, bytes: 0, size });
+      const told = tellPieces(context);
+      const cut = cutHashes(context);
+      try {
+        const hash = async (piece: BlobPiece, signal: AbortSignal): Promise<void> => {
+          const { blob, fd, offset, size, whole } = piece;
+          const algorithm = digestAlgorithm(digestOfName(blob.name));
+          if (!whole) {
+            const hashes = await cut.take(piece, signal, told.progress(piece));
+            if (hashes) refuseOtherDigest(blob.name, algorithm, hashes[algorithm]);
+            return;
+          }
           const hashes = await context.pool.range({
             source: { fd, offset },
             size,
             algorithms: [algorithm],
             signal,
-            onProgress: (bytes) => context.emit({ type: 'blob', state: 'progress', digest, bytes, size }),
+            onProgress: told.progress(piece),
           });
-          refuseOtherDigest(name, algorithm, hashes[algorithm]);
-          context.emit({ type: 'blob', state: 'done', digest, bytes: size, size });
-        },
-      );
+          refuseOtherDigest(blob.name, algorithm, hashes[algorithm]);
+          told.done(piece);
+        };
+        await bundle.take(
+          places,
+          (pieces) =>
+            forEachLimited(pieces, Math.max(1, context.pool.size), context.signal, (piece, signal) =>
+              hash(piece, signal).catch(async (error: unknown) => {
+                throw await bundle.explain(error, piece.blob);
+              }),
+            ),
+          { inOrder: true },
+        );
+      } finally {
+        await cut.close();
+      }
       await bundle.assertUnchanged();
       return { blobs: places.length, bytes: total };
+    },
+  };
+}
+
+/** Progress of blobs that come piece by piece. */
+export function tellPieces(context: Context): {
+  progress(piece: BlobPiece): (bytes: number) => void;
+  done(piece: BlobPiece): void;
+} {
+  const tell = ({ blob, at }: BlobPiece, state: 'started' | 'progress' | 'done', bytes: number) =>
+    context.emit({
+      type: 'blob',
+      state,
+      digest: digestOfName(blob.name),
+      bytes: at + bytes,
+      size: blob.size,
+    });
+  return {
+    progress(piece) {
+      if (piece.at === 0) tell(piece, 'started', 0);
+      return (bytes) => tell(piece, 'progress', bytes);
+    },
+    done: (piece) => tell(piece, 'done', piece.size),
+  };
+}
+
+/** Hashes of blobs that lie in several volumes, which come in order. */
+function cutHashes(context: Context) {
+  const open = new Map<string, StreamSink>();
+  return {
+    /** The hashes, with the last piece. */
+    async take(
+      { blob, fd, offset, size, at }: BlobPiece,
+      signal: AbortSignal,
+      progress: (bytes: number) => void,
+    ): Promise<Hashes | undefined> {
+      const sink =
+        open.get(blob.name) ??
+        context.pool.stream({ algorithms: [digestAlgorithm(digestOfName(blob.name))] });
+      open.set(blob.name, sink);
+      for (let done = 0; done < size; ) {
+        signal.throwIfAborted();
+        const buffer = Buffer.allocUnsafeSlow(Math.min(1024 * 1024, size - done));
+        const { bytesRead } = await readFd(fd, buffer, 0, buffer.length, offset + done);
+        if (bytesRead === 0) throw new SealiftError('bundle-truncated', 'the volume ends too early');
+        done += bytesRead;
+        await sink.write(buffer.subarray(0, bytesRead));
+        progress(done);
+      }
+      if (at + size < blob.size) return undefined;
+      open.delete(blob.name);
+      return (await sink.finish()).hashes;
+    },
+    async close(): Promise<void> {
+      for (const sink of open.values()) {
+        sink.abort();
+        await sink.released;
+      }
     },
   };
 }

@@ -1,4 +1,5 @@
 /** What the workflows take. The front ends build these; core never reads options from anywhere else. */
+import type { MediumProvider } from './bundle/volumes/medium.ts';
 import type { LookasideSettings } from './evidence/registries-d.ts';
 import type { NamedLocation } from './transport/location.ts';
 import type { SourceOptions } from './transport/source.ts';
@@ -51,11 +52,21 @@ export interface TrustOverrides {
   readonly allowClockJump: boolean;
 }
 
+/** A bundle to read. */
+export type BundleInput =
+  /** A file, a directory of volumes, or the first of several volumes; the others beside it, or in `volumes`. */
+  | {
+      readonly kind: 'file';
+      readonly path: string;
+      /** Further volumes of the bundle, in any order. */
+      readonly volumes?: readonly string[] | undefined;
+      /** Asked for volumes that are on another medium. */
+      readonly medium?: MediumProvider | undefined;
+    }
+  | { readonly kind: 'stream'; readonly stream: NodeJS.ReadableStream };
+
 export interface VerifyOptions {
-  /** File path, or a readable for the stream reader. */
-  readonly bundle:
-    | { readonly kind: 'file'; readonly path: string }
-    | { readonly kind: 'stream'; readonly stream: NodeJS.ReadableStream };
+  readonly bundle: BundleInput;
   /** Directory of the gate. */
   readonly gate: string;
   /** Judges by this root fingerprint instead of a pin of the gate. */

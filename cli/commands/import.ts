@@ -4,14 +4,22 @@ import { EXIT_CODES } from '../exit-codes.ts';
 import { bundleFrom, judgeOptions } from '../options/bundle.ts';
 import { transferOptions } from '../options/common.ts';
 import { parseStoreLocation } from '../options/paths.ts';
+import { mediumOptions } from '../options/volumes.ts';
 import { importText, refusedImages } from '../output/report.ts';
 
 export const importCommand: Command = {
   words: ['import'],
   summary: 'let verified images into the store',
   about:
-    'All checks are made before the first layer is read; what fails them never appears in the store. On a terminal you are asked before anything is let in (--yes does not ask); without a terminal nothing is asked. An import that was interrupted goes on when the same command is run again.',
-  positionals: [{ name: 'BUNDLE', describe: 'the file; - is standard input', required: true }],
+    'All checks are made before the first layer is read; what fails them never appears in the store. On a terminal you are asked before anything is let in (--yes does not ask); without a terminal nothing is asked. Of a bundle in volumes the first one is enough where the others lie beside it; those that do not are asked for, medium by medium, in any order. An import that was interrupted goes on when the same command is run again.',
+  positionals: [
+    {
+      name: 'BUNDLE',
+      describe: 'the file, a directory of volumes, or volumes; - is standard input',
+      required: true,
+      many: true,
+    },
+  ],
   options: {
     to: {
       kind: 'text',
@@ -23,11 +31,14 @@ export const importCommand: Command = {
       kind: 'flag',
       describe: 'let in what the policy takes where it refuses other images (without it: nothing then)',
     },
+    ...mediumOptions,
     ...judgeOptions,
     ...transferOptions,
   },
   examples: [
     'sealift import /media/stick/images.tar',
+    'sealift import /media/stick/images.tar.001',
+    'sealift import /media/a/images.tar.001 /media/b/images.tar.002',
     'sealift import --yes --only docker.io/library/alpine:3.20 --to store:/srv/images images.tar',
   ],
   run: async (runtime) => {

@@ -2,8 +2,9 @@ import path from 'node:path';
 import { SealiftError } from '../../core/errors.ts';
 import type { Command } from '../command.ts';
 import { EXIT_CODES } from '../exit-codes.ts';
-import { bundleFrom, judgeOptions } from '../options/bundle.ts';
+import { bundleFrom, judgeOptions, volumesAmong } from '../options/bundle.ts';
 import { parseFingerprint } from '../options/values.ts';
+import { mediumOptions } from '../options/volumes.ts';
 import { refusedImages, verifyText } from '../output/report.ts';
 
 export const verifyCommand: Command = {
@@ -12,8 +13,12 @@ export const verifyCommand: Command = {
   about:
     'Judges by the root that was pinned (sealift trust pin), or by the one root with the fingerprint given. Every layer is read and hashed too, unless --no-deep says otherwise.',
   positionals: [
-    { name: 'BUNDLE', describe: 'the file; - is standard input', required: true },
-    { name: 'NAME', describe: 'only these images', many: true },
+    {
+      name: 'BUNDLE',
+      describe: 'the file, a directory of volumes, or a volume; - is standard input',
+      required: true,
+    },
+    { name: 'NAME', describe: 'only these images; or further volumes of the bundle', many: true },
   ],
   options: {
     fingerprint: {
@@ -26,11 +31,13 @@ export const verifyCommand: Command = {
     deep: { kind: 'flag', describe: 'read and hash the layers too (default)' },
     'no-deep': { kind: 'flag', describe: 'stop before the layers: signatures, expiry, manifests only' },
     silent: { kind: 'flag', alias: 's', describe: 'print nothing at all; the exit code is the answer' },
+    ...mediumOptions,
     ...judgeOptions,
   },
   examples: [
     'sealift verify /media/stick/images.tar',
     'sealift verify --fingerprint 1f3c… images.tar docker.io/library/alpine:3.20',
+    'sealift verify /media/stick/images.tar.001',
     'sealift verify --policy policy.json images.tar',
     'sealift verify --report sheet.html images.tar',
     'sealift verify --silent images.tar && echo good',
@@ -45,13 +52,15 @@ export const verifyCommand: Command = {
     const fingerprint = args.text('fingerprint');
     const pinned = fingerprint === undefined ? undefined : parseFingerprint(fingerprint, '--fingerprint');
     const policy = args.text('policy');
+    const bundle = args.positional('BUNDLE') ?? '';
+    const { volumes, others } = volumesAmong(bundle, args.positionals('NAME'));
     const context = await runtime.context();
     const result = await workflows.verifyBundle(
       {
-        bundle: bundleFrom(runtime),
+        bundle: bundleFrom(runtime, [bundle, ...volumes]),
         gate: paths.gate.path,
         fingerprint: pinned,
-        names: args.positionals('NAME'),
+        names: others,
         deep: !args.flag('no-deep'),
         ...(policy === undefined ? {} : { policy: path.resolve(runtime.cwd, policy) }),
         overrides: { allowClockJump: args.flag('allow-clock-jump') },

@@ -1,8 +1,9 @@
 import path from 'node:path';
 import { SealiftError } from '../../core/errors.ts';
-import type { VerifyOptions } from '../../core/workflow-options.ts';
+import type { BundleInput } from '../../core/workflow-options.ts';
 import type { OptionGroup } from '../args.ts';
 import type { Runtime } from '../command.ts';
+import { mediumFrom } from './volumes.ts';
 
 /** Options of commands that judge a bundle. */
 export const judgeOptions = {
@@ -12,12 +13,40 @@ export const judgeOptions = {
   },
 } as const satisfies OptionGroup;
 
-/** The bundle a command is to read: a file, or standard input for `-`. */
-export function bundleFrom(runtime: Runtime): VerifyOptions['bundle'] {
-  const text = runtime.args.positional('BUNDLE');
+/** The bundle a command is to read: a file or volumes, or standard input for `-`. */
+export function bundleFrom(runtime: Runtime, given = runtime.args.positionals('BUNDLE')): BundleInput {
+  const [text, ...more] = given;
   if (text === undefined) throw new SealiftError('internal', 'no bundle among the positionals');
-  if (text === '-') return { kind: 'stream', stream: runtime.stdin };
-  return { kind: 'file', path: bundlePath(text, runtime.cwd) };
+  if (given.includes('-')) {
+    if (more.length > 0) {
+      throw new SealiftError('invalid-argument', 'standard input is one bundle: got further arguments', {
+        subject: '-',
+        hint: 'feed it all volumes in order: cat images.tar.??? | sealift import -',
+      });
+    }
+    return { kind: 'stream', stream: runtime.stdin };
+  }
+  const medium = mediumFrom(runtime);
+  return {
+    kind: 'file',
+    path: bundlePath(text, runtime.cwd),
+    ...(more.length === 0 ? {} : { volumes: more.map((one) => bundlePath(one, runtime.cwd)) }),
+    ...(medium === undefined ? {} : { medium }),
+  };
+}
+
+/**
+ * Of the words behind a bundle those that are further volumes of it, and those that are something else. A name is a volume
+ * where the first word is one, and it has the same file name but for the number.
+ */
+export function volumesAmong(
+  bundle: string,
+  words: readonly string[],
+): { readonly volumes: readonly string[]; readonly others: readonly string[] } {
+  const first = /^(.+)\.\d{3}$/.exec(path.basename(bundle))?.[1];
+  const isVolume = (word: string): boolean =>
+    first !== undefined && /^(.+)\.\d{3}$/.exec(path.basename(word))?.[1] === first;
+  return { volumes: words.filter(isVolume), others: words.filter((word) => !isVolume(word)) };
 }
 
 /** `bundle:FILE`, or FILE. */

@@ -1,12 +1,11 @@
 /** Reads bundles: a file at random access, or a stream in one pass. Nothing here trusts what it reads. */
 import { createHash } from 'node:crypto';
-import { type BigIntStats, constants } from 'node:fs';
-import { type FileHandle, open, stat } from 'node:fs/promises';
 import { inert, SealiftError } from '../errors.ts';
 import type { Limits } from '../limits.ts';
 import type { WorkerPool } from '../pool/pool.ts';
+import { type BundleBytes, openFileBytes, type Stretch } from './bytes.ts';
 import { type BundleHead, checkHead, readHead } from './head.ts';
-import { checkSignal, createInput, type Input, readAt, readPieces } from './input.ts';
+import { checkSignal, createInput, type Input } from './input.ts';
 import type { BundleLayout, LaidOutEntry } from './layout.ts';
 import type { BlobKind, BundleManifest } from './manifest.ts';
 import { END_BLOCKS, isZero, paddingOf, tarHeader } from './tar.ts';
@@ -27,21 +26,37 @@ export interface BlobInfo {
   readonly kind: BlobKind;
 }
 
-/** A blob's place in an open file. The descriptor is the bundle's: it is closed with it. */
+/** A blob's place in the bundle. */
 export interface BlobPlace extends BlobInfo {
-  readonly fd: number;
   readonly offset: number;
 }
 
+/** A stretch of a blob in one open file; the whole blob, unless a volume ends or begins inside it. */
+export interface BlobPiece {
+  readonly blob: BlobPlace;
+  readonly fd: number;
+  /** In the file. */
+  readonly offset: number;
+  readonly size: number;
+  /** Where the stretch begins in the blob. */
+  readonly at: number;
+  readonly whole: boolean;
+}
+
+/** A bundle at random access: a file, or volumes. */
 export interface FileBundle {
   readonly kind: 'file';
   readonly head: BundleHead;
-  /** Bytes of the file. */
+  /** Bytes of the bundle. */
   readonly size: number;
-  /** checkHead(); needed before anything behind the head can be asked for. */
+  /**
+   * checkHead(); needed before anything behind the head can be asked for.
+   * @throws SealiftError as checkHead(); `volume-missing`, `volume-unexpected`, `volume-damaged`
+   */
   accept(manifest: BundleManifest): void;
   /**
-   * Headers, paddings, end blocks, end of file: every byte behind the head that is no content of a blob.
+   * Headers, paddings, end blocks, end of file: every byte behind the head that is no content of a blob. Of volumes that
+   * are not at hand it is checked when they are taken.
    * @throws SealiftError `bundle-not-canonical`, `bundle-truncated`, `bundle-trailing-data`
    */
   verifyFrame(): Promise<void>;
@@ -52,6 +67,19 @@ export interface FileBundle {
    * @throws SealiftError `blob-missing`, `bundle-too-large` (over `max` bytes), `digest-mismatch`, `bundle-truncated`
    */
   readBlob(name: string, max: number): Promise<Buffer>;
+  /** The bytes of a blob in order, each piece with memory of its own; not hashed here. */
+  content(place: BlobPlace): AsyncGenerator<Uint8Array, void, void>;
+  /**
+   * Hands out where `places` lie in open files, file by file: those at hand first, unless `inOrder`; then media are
+   * asked for. Descriptors are valid during the call only.
+   */
+  take(
+    places: readonly BlobPlace[],
+    use: (pieces: readonly BlobPiece[]) => Promise<void>,
+    options?: { readonly inOrder?: boolean | undefined },
+  ): Promise<void>;
+  /** An error about a stretch of the bundle, told of the volume it lies in; the head where none is given. */
+  explain(error: unknown, stretch?: Stretch): Promise<unknown>;
   /** @throws SealiftError `bundle-not-canonical` where the file is not as it was when it was opened */
   assertUnchanged(): Promise<void>;
   close(): Promise<void>;
@@ -174,130 +202,215 @@ function cutShort(got: number, want: number): SealiftError {
   });
 }
 
-async function openRegularFile(file: string): Promise<{ handle: FileHandle; opened: BigIntStats }> {
-  const subject = inert(file);
-  const notAFile = (what: string, hint?: string) =>
-    new SealiftError('invalid-argument', `a bundle is a file: got ${what}`, { subject, got: what, hint });
-  // Looked at before it is opened: opening a FIFO waits for a writer, opening a device may do anything.
-  const before = await stat(file).catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT' || error.code === 'ENOTDIR') {
-      throw new SealiftError('bundle-not-found', 'there is no such bundle', { subject, cause: error });
-    }
-    throw error;
-  });
-  if (before.isDirectory()) throw notAFile('a directory');
-  const pipeHint = 'give - and feed it on standard input';
-  if (before.isFIFO()) throw notAFile('a FIFO', pipeHint);
-  if (!before.isFile()) throw notAFile('a device or socket', pipeHint);
-  // Without blocking, should it have become a FIFO in between.
-  const handle = await open(file, constants.O_RDONLY | constants.O_NONBLOCK);
-  try {
-    const opened = await handle.stat({ bigint: true });
-    if (!opened.isFile()) throw notAFile('something that has just changed');
-    return { handle, opened };
-  } catch (error) {
-    await handle.close();
-    throw error;
-  }
-}
-
 /** Gaps smaller than this lie in one read together. */
 const FRAME_WINDOW = 64 * 1024;
+/** Bytes of a piece of content; large enough for a buffer of its own. */
+const CONTENT_PIECE = 1024 * 1024;
 
 /**
  * Opens a bundle in a regular file and reads its head.
  * @throws SealiftError `bundle-not-found`; `invalid-argument` for a directory, FIFO or device; those of readHead()
  */
 export async function openBundleFile(file: string, options: ReadOptions): Promise<FileBundle> {
+  checkSignal(options.signal);
+  return openBundleBytes(await openFileBytes(file), options);
+}
+
+interface Gap extends Stretch {
+  readonly before: string;
+  readonly what: string;
+  readonly padding: number;
+  /** Behind the padding. */
+  readonly want: () => Uint8Array;
+  /** Bytes of content behind it. */
+  readonly near: number;
+}
+
+/** What lies between the contents of the blobs, in order. */
+function* gapsOf({ layout, blobs }: Accepted, headSize: number): Generator<Gap, void, void> {
+  let offset = headSize;
+  let before = 'the head';
+  let padding = 0;
+  for (const { name, place } of blobs) {
+    yield {
+      offset,
+      size: padding + place.headerSize,
+      before,
+      what: `the header of ${name}`,
+      padding,
+      want: () => tarHeader(name, place.size, layout.mtime),
+      near: place.size,
+    };
+    before = name;
+    padding = place.paddingSize;
+    offset = place.contentOffset + place.size;
+  }
+  yield {
+    offset,
+    size: padding + END_BLOCKS.length,
+    before,
+    what: 'the end of the archive',
+    padding,
+    want: () => END_BLOCKS,
+    near: Number.MAX_SAFE_INTEGER,
+  };
+}
+
+/** Reads the head of a bundle; closes `bytes` where that fails, and with the bundle. */
+export async function openBundleBytes(bytes: BundleBytes, options: ReadOptions): Promise<FileBundle> {
   const { limits, signal } = options;
-  checkSignal(signal);
-  const { handle, opened } = await openRegularFile(file);
-  const size = Number(opened.size);
   let head: BundleHead;
+  const input = createInput(bytes.pieces(), signal);
   try {
-    const input = createInput(readPieces(handle), signal);
     head = await readHead(input, limits);
     await input.close();
+    bytes.bind(createHash('sha256').update(head.manifest).digest('hex'));
   } catch (error) {
-    await handle.close();
-    throw error;
+    const told = await bytes.explain(error, { offset: 0, size: Math.max(1, input.position) });
+    await bytes.close();
+    throw told;
   }
   let accepted: Accepted | undefined;
   let byName: ReadonlyMap<string, Accepted['blobs'][number]> = new Map();
-
-  const assertUnchanged = async () => {
-    const now = await handle.stat({ bigint: true });
-    if (now.size === opened.size && now.mtimeNs === opened.mtimeNs && now.ctimeNs === opened.ctimeNs) return;
-    throw new SealiftError('bundle-not-canonical', 'the file was changed while it was read', {
-      subject: inert(file),
-      hint: 'run the command again when nothing writes to it any more',
-    });
-  };
+  /** Volumes whose frame has been checked; undefined once all of it has. */
+  let framed: Set<number> | undefined = new Set();
 
   const blob = (name: string): BlobPlace | undefined => {
     if (!accepted) throw notAccepted();
     const found = byName.get(name);
     if (!found) return undefined;
     const { place, ...info } = found;
-    return { ...info, fd: handle.fd, offset: place.contentOffset };
+    return { ...info, offset: place.contentOffset };
   };
+  const placeOf = (name: string): BlobPlace => {
+    const place = blob(name);
+    if (!place)
+      throw new SealiftError('blob-missing', `${inert(name)} is not in the bundle`, {
+        subject: inert(name),
+      });
+    return place;
+  };
+
+  /** Checks what lies between the blobs from `from` to `to`; a gap that is cut there only as far as it goes. */
+  async function checkFrame({ layout, blobs }: Accepted, from: number, to: number): Promise<void> {
+    let window: Buffer = Buffer.alloc(0);
+    let windowOffset = 0;
+    /** Bytes of the file, through a window so that many small blobs do not mean as many reads. */
+    const bytesAt = async (offset: number, length: number, near: number): Promise<Buffer> => {
+      if (offset < windowOffset || offset + length > windowOffset + window.length) {
+        checkSignal(signal);
+        const wanted = Math.max(length, near < FRAME_WINDOW / 4 ? FRAME_WINDOW : length);
+        window = await bytes.read(offset, Math.min(wanted, to - offset));
+        windowOffset = offset;
+        if (window.length < length) throw cutShort(offset + window.length, layout.size);
+      }
+      return window.subarray(offset - windowOffset, offset - windowOffset + length);
+    };
+    for (const gap of gapsOf({ layout, blobs }, head.size)) {
+      if (gap.offset + gap.size <= from) continue;
+      if (gap.offset >= to) return;
+      const start = Math.max(from, gap.offset);
+      const end = Math.min(to, gap.offset + gap.size);
+      try {
+        const got = await bytesAt(start, end - start, gap.near);
+        if (end - start === gap.size) {
+          checkGap(got, gap.padding, gap.want(), gap.before, gap.what);
+          continue;
+        }
+        const whole = Buffer.concat([Buffer.alloc(gap.padding), gap.want()]);
+        if (Buffer.compare(got, whole.subarray(start - gap.offset, end - gap.offset)) !== 0) {
+          throw new SealiftError('bundle-not-canonical', `${gap.what} is not what the format prescribes`, {
+            subject: gap.what,
+          });
+        }
+      } catch (error) {
+        throw await bytes.explain(error, { offset: start, size: end - start });
+      }
+    }
+  }
+
+  async function* content(place: BlobPlace): AsyncGenerator<Uint8Array, void, void> {
+    for (let at = 0; at < place.size; ) {
+      checkSignal(signal);
+      const piece = await bytes.read(place.offset + at, Math.min(CONTENT_PIECE, place.size - at));
+      if (piece.length === 0) throw cutShort(place.offset + at, place.offset + place.size);
+      at += piece.length;
+      yield piece;
+    }
+  }
 
   return {
     kind: 'file',
     head,
-    size,
+    get size() {
+      return bytes.size;
+    },
     accept(manifest) {
       accepted = acceptHead(head, manifest, limits);
       byName = new Map(accepted.blobs.map((entry) => [entry.name, entry]));
+      bytes.expect(accepted.layout.size);
     },
     async verifyFrame() {
       if (!accepted) throw notAccepted();
-      const { layout, blobs } = accepted;
-      if (size < layout.size) throw cutShort(size, layout.size);
-      let window: Buffer = Buffer.alloc(0);
-      let windowOffset = 0;
-      /** Bytes of the file, through a window so that many small blobs do not mean as many reads. */
-      const bytesAt = async (offset: number, length: number, near: number): Promise<Buffer> => {
-        if (offset < windowOffset || offset + length > windowOffset + window.length) {
-          checkSignal(signal);
-          const wanted = Math.max(length, near < FRAME_WINDOW / 4 ? FRAME_WINDOW : length);
-          window = await readAt(handle, offset, Math.min(wanted, layout.size - offset));
-          windowOffset = offset;
-          if (window.length < length) throw cutShort(offset + window.length, layout.size);
-        }
-        return window.subarray(offset - windowOffset, offset - windowOffset + length);
-      };
-      let offset = head.size;
-      let before = 'the head';
-      let padding = 0;
-      for (const { name, place } of blobs) {
-        const got = await bytesAt(offset, padding + place.headerSize, place.size);
-        checkGap(got, padding, tarHeader(name, place.size, layout.mtime), before, `the header of ${name}`);
-        before = name;
-        padding = place.paddingSize;
-        offset = place.contentOffset + place.size;
-      }
-      const end = await bytesAt(offset, padding + END_BLOCKS.length, Number.MAX_SAFE_INTEGER);
-      checkGap(end, padding, END_BLOCKS, before, 'the end of the archive');
-      if (size > layout.size) throw trailing(layout.size);
-      await assertUnchanged();
+      const { layout } = accepted;
+      if (!bytes.complete) return;
+      if (bytes.size < layout.size) throw cutShort(bytes.size, layout.size);
+      await checkFrame(accepted, 0, layout.size);
+      if (bytes.size > layout.size) throw trailing(layout.size);
+      await bytes.assertUnchanged();
+      framed = undefined;
     },
     blob,
     async readBlob(name, max) {
-      const place = blob(name);
-      if (!place)
-        throw new SealiftError('blob-missing', `${inert(name)} is not in the bundle`, {
-          subject: inert(name),
-        });
+      const place = placeOf(name);
       if (place.size > max) throw tooLarge(name, place.size, max);
       checkSignal(signal);
-      const bytes = await readAt(handle, place.offset, place.size);
-      if (bytes.length < place.size) throw cutShort(place.offset + bytes.length, place.offset + place.size);
-      checkHash(name, createHash(hashOf(name).algorithm).update(bytes).digest('hex'));
-      return bytes;
+      const read = await bytes.read(place.offset, place.size);
+      try {
+        if (read.length < place.size) throw cutShort(place.offset + read.length, place.offset + place.size);
+        checkHash(name, createHash(hashOf(name).algorithm).update(read).digest('hex'));
+      } catch (error) {
+        throw await bytes.explain(error, place);
+      }
+      return read;
     },
-    assertUnchanged,
-    close: () => handle.close(),
+    content,
+    async take(places, use, order) {
+      if (!accepted) throw notAccepted();
+      const whole = accepted;
+      await bytes.visit(
+        places,
+        async (part) => {
+          const end = part.offset + part.size;
+          if (framed && !framed.has(part.volume)) {
+            await checkFrame(whole, part.offset, end);
+            framed.add(part.volume);
+          }
+          const pieces = places.flatMap((place): BlobPiece[] => {
+            const from = Math.max(place.offset, part.offset);
+            const to = Math.min(place.offset + place.size, end);
+            if (from >= to && (place.size > 0 || place.offset < part.offset || place.offset >= end))
+              return [];
+            const size = to - from;
+            return [
+              {
+                blob: place,
+                fd: part.fd,
+                offset: from - part.offset,
+                size,
+                at: from - place.offset,
+                whole: size === place.size,
+              },
+            ];
+          });
+          await use(pieces);
+        },
+        order,
+      );
+    },
+    explain: (error, stretch = { offset: 0, size: head.size }) => bytes.explain(error, stretch),
+    assertUnchanged: () => bytes.assertUnchanged(),
+    close: () => bytes.close(),
   };
 }
 

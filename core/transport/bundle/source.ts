@@ -1,13 +1,9 @@
 /** A sealift bundle as a source: what it holds can go into another bundle, under the signature of who exports that. */
-import type { FileHandle } from 'node:fs/promises';
-import { open } from 'node:fs/promises';
 import { parseBundleManifest } from '../../bundle/manifest.ts';
-import { openBundleFile } from '../../bundle/reader.ts';
+import { openBundleAt } from '../../bundle/open.ts';
 import type { Context } from '../../context.ts';
 import { inert, SealiftError } from '../../errors.ts';
 import { blobPath, isDigest } from '../../oci/digest.ts';
-import type { OpenedBlob } from '../../oci/layout.ts';
-import { readContent } from '../content.ts';
 import type { Location } from '../location.ts';
 import type { Source } from '../source.ts';
 import { readTagged } from '../tagged.ts';
@@ -16,7 +12,7 @@ import { findByName } from './names.ts';
 /**
  * Reads a bundle without a gate: its form and every digest are checked, its signatures are not, and a notice says so.
  * @param options.delta takes a delta too, of which some layers are not there
- * @throws SealiftError as `openBundleFile()`; `base-needed` for a delta
+ * @throws SealiftError as `openBundleAt()`; `base-needed` for a delta
  */
 export async function openBundleSource(
   location: Extract<Location, { kind: 'bundle' }>,
@@ -24,8 +20,7 @@ export async function openBundleSource(
   options: { readonly delta?: boolean } = {},
 ): Promise<Source> {
   const { file } = location;
-  const bundle = await openBundleFile(file, context);
-  let handle: FileHandle | undefined;
+  const bundle = await openBundleAt({ path: file }, context);
   try {
     const manifest = parseBundleManifest(bundle.head.manifest, context.limits);
     if (manifest.base && !options.delta) {
@@ -35,9 +30,6 @@ export async function openBundleSource(
       });
     }
     bundle.accept(manifest);
-    // One of its own, since the reader gives out a bare number.
-    const content = await open(file, 'r');
-    handle = content;
     context.emit({
       type: 'notice',
       level: 'warning',
@@ -45,12 +37,6 @@ export async function openBundleSource(
       message: `${inert(file)} is taken as it is, without asking who signed it; to pass on only what was verified, import it and export from store:DIRECTORY`,
     });
     const omitted = new Set(manifest.images.flatMap((image) => image.omitted.map(({ digest }) => digest)));
-    const openBlob = async (name: string): Promise<OpenedBlob> => {
-      const place = bundle.blob(name);
-      if (!place)
-        throw new SealiftError('blob-missing', `the bundle has no ${name}`, { subject: inert(file) });
-      return { handle: content, offset: place.offset, size: place.size, close: async () => {} };
-    };
     return {
       location: inert(`bundle:${file}`),
       async manifest(reference) {
@@ -68,7 +54,21 @@ export async function openBundleSource(
           digest,
         };
       },
-      blob: async (blob) => readContent(() => openBlob(blobPath(blob.digest)), blob, context.signal),
+      async blob({ digest, size }) {
+        const place = bundle.blob(blobPath(digest));
+        if (!place)
+          throw new SealiftError('blob-missing', `the bundle has no ${blobPath(digest)}`, {
+            subject: inert(file),
+          });
+        if (place.size !== size) {
+          throw new SealiftError(
+            'size-mismatch',
+            `blob has another size: got ${place.size} bytes, want ${size}`,
+            { subject: digest, got: place.size, want: size },
+          );
+        }
+        return bundle.content(place);
+      },
       referrers: async (subject) => ({
         descriptors: manifest.evidence.filter(
           (evidence) => evidence.subject === subject && evidence.tag === undefined,
@@ -87,13 +87,9 @@ export async function openBundleSource(
           ...(digestMadeHere ? { digestMadeHere } : {}),
         })),
       omits: (digest) => omitted.has(digest),
-      async close() {
-        await content.close();
-        await bundle.close();
-      },
+      close: () => bundle.close(),
     };
   } catch (error) {
-    await handle?.close();
     await bundle.close();
     throw error;
   }

@@ -1,0 +1,98 @@
+/** Changing media: the person at the terminal is asked, or a command is run. */
+import { spawn } from 'node:child_process';
+import path from 'node:path';
+import type { MediumProvider, MediumRequest } from '../../core/bundle/volumes/medium.ts';
+import { volumeName, volumesText } from '../../core/bundle/volumes/names.ts';
+import { inert, SealiftError } from '../../core/errors.ts';
+import type { OptionGroup } from '../args.ts';
+import type { Runtime } from '../command.ts';
+
+export const mediumOptions = {
+  'volume-command': {
+    kind: 'text',
+    value: 'COMMAND',
+    describe:
+      'run this instead of asking for the next medium; it finds SEALIFT_VOLUME and SEALIFT_VOLUME_PATH in its environment',
+  },
+} as const satisfies OptionGroup;
+
+/** How media are changed: `--volume-command`, else a question; undefined where neither is possible. */
+export function mediumFrom(runtime: Runtime): MediumProvider | undefined {
+  const { args, cwd, signal, stdin } = runtime;
+  const command = args.text('volume-command');
+  if (command !== undefined) {
+    return async (request) => {
+      if (request.problem !== undefined && request.purpose === 'read') {
+        throw new SealiftError(
+          'volume-missing',
+          `the volume command did not bring ${volumesText(request.wanted)}: ${request.problem}`,
+          { subject: '--volume-command' },
+        );
+      }
+      await runVolumeCommand(command, request, runtime);
+      return request.directory;
+    };
+  }
+  // Where nobody can answer, what is missing is said at once.
+  if (args.flag('no-input') || args.flag('json') || !('isTTY' in stdin && stdin.isTTY)) return undefined;
+  return async (request) => {
+    signal.throwIfAborted();
+    const answer = await runtime.ask(questionOf(request), true);
+    if (answer === undefined) return undefined;
+    const typed = answer.trim();
+    return typed === '' ? request.directory : path.resolve(cwd, typed);
+  };
+}
+
+function questionOf({ purpose, wanted, total, name, directory, problem }: MediumRequest): string {
+  const of = total === undefined ? '' : ` of ${total}`;
+  const which = `${purpose === 'read' && wanted.length > 1 ? 'one of ' : ''}${volumesText(wanted)}${of}`;
+  const what =
+    purpose === 'read'
+      ? `the medium with ${which} of ${inert(name)}`
+      : `a medium for ${which} of ${inert(name)}`;
+  const before = problem === undefined ? '' : `Not this one: ${problem}.\n`;
+  return `${before}Insert ${what}, then press Enter (or type where it is; now ${inert(directory, 4096)}): `;
+}
+
+function runVolumeCommand(command: string, request: MediumRequest, runtime: Runtime): Promise<void> {
+  const { env, signal } = runtime;
+  const [first = 1] = request.wanted;
+  return new Promise((resolve, reject) => {
+    const child = spawn('/bin/sh', ['-c', command], {
+      // Its output is for people: standard output may carry a document.
+      stdio: ['ignore', 2, 2],
+      signal,
+      env: {
+        ...env,
+        SEALIFT_VOLUME: String(first),
+        SEALIFT_VOLUMES: request.total === undefined ? '' : String(request.total),
+        SEALIFT_VOLUMES_WANTED: request.wanted.join(' '),
+        SEALIFT_VOLUME_PURPOSE: request.purpose,
+        SEALIFT_VOLUME_PATH: path.join(request.directory, volumeName(request.name, first)),
+      },
+    });
+    child.on('error', (error) =>
+      reject(
+        signal.aborted
+          ? new SealiftError('cancelled', 'stopped')
+          : new SealiftError('invalid-argument', 'the volume command cannot be run', {
+              subject: '--volume-command',
+              cause: error,
+            }),
+      ),
+    );
+    child.on('close', (code) => {
+      if (code === 0) {
+        resolve();
+        return;
+      }
+      const message = `the volume command failed, got exit code ${code ?? 'none'}, want 0`;
+      reject(
+        new SealiftError(request.purpose === 'read' ? 'volume-missing' : 'medium-needed', message, {
+          subject: '--volume-command',
+        }),
+      );
+    });
+  });
+}

@@ -53,7 +53,7 @@ export const verifyCommand: Command = {
     const pinned = fingerprint === undefined ? undefined : parseFingerprint(fingerprint, '--fingerprint');
     const policy = args.text('policy');
     const bundle = args.positional('BUNDLE') ?? '';
-    const { volumes, others } = volumesAmong(bundle, args.positionals('NAME'));
+    const { volumes, others } = volumesAmong(bundle, args.positionals('NAME'), runtime.cwd);
     const context = await runtime.context();
     const result = await workflows.verifyBundle(
       {

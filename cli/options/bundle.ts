@@ -1,4 +1,6 @@
+import { existsSync } from 'node:fs';
 import path from 'node:path';
+import { parseVolumeName } from '../../core/bundle/volumes/names.ts';
 import { SealiftError } from '../../core/errors.ts';
 import type { BundleInput } from '../../core/workflow-options.ts';
 import type { OptionGroup } from '../args.ts';
@@ -36,16 +38,19 @@ export function bundleFrom(runtime: Runtime, given = runtime.args.positionals('B
 }
 
 /**
- * Of the words behind a bundle those that are further volumes of it, and those that are something else. A name is a volume
- * where the first word is one, and it has the same file name but for the number.
+ * Of the words behind a bundle those that are further volumes of it, and those that are something else: a file that is
+ * there, with the number of a volume at its end, and the bundle's own file name before it where that is a volume too.
  */
 export function volumesAmong(
   bundle: string,
   words: readonly string[],
+  cwd: string,
 ): { readonly volumes: readonly string[]; readonly others: readonly string[] } {
-  const first = /^(.+)\.\d{3}$/.exec(path.basename(bundle))?.[1];
-  const isVolume = (word: string): boolean =>
-    first !== undefined && /^(.+)\.\d{3}$/.exec(path.basename(word))?.[1] === first;
+  const base = parseVolumeName(path.basename(bundle))?.base;
+  const isVolume = (word: string): boolean => {
+    const name = parseVolumeName(path.basename(word));
+    return name !== undefined && (base ?? name.base) === name.base && existsSync(bundlePath(word, cwd));
+  };
   return { volumes: words.filter(isVolume), others: words.filter((word) => !isVolume(word)) };
 }
 

@@ -3,6 +3,8 @@
  * and the TUI are readers of the same events; a workflow never prints.
  */
 
+import type { KindCount } from './evidence/kinds.ts';
+
 /** The named checks of a verification and an import, in order. */
 export const CHECKS = [
   'format',
@@ -41,6 +43,8 @@ export type SealiftEvent =
       readonly platforms: readonly string[];
       readonly size: number;
       readonly evidence: number;
+      /** What it is, with the attestations that are part of an index and not counted in `evidence`. */
+      readonly evidenceKinds?: readonly KindCount[] | undefined;
     }
   /** The size of the transfer is known. */
   | {

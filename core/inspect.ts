@@ -3,6 +3,7 @@
 import { readClaims } from './claims.ts';
 import type { Context } from './context.ts';
 import { SealiftError } from './errors.ts';
+import { evidenceKind } from './evidence/kinds.ts';
 import { kindOfPath } from './locate.ts';
 import type { ImageSummary, InspectResult } from './results.ts';
 import { openStore } from './store/store.ts';
@@ -62,6 +63,7 @@ async function inspectStore(location: string, context: Context): Promise<Inspect
         evidence: record.evidence.map(({ digest, artifactType, subject, size, tag }) => ({
           digest,
           artifactType,
+          kind: evidenceKind({ artifactType, tag }),
           subject,
           via: 'bundle',
           ...(tag === undefined ? {} : { tag }),

@@ -1,6 +1,7 @@
 /** What an export would carry, before it does: images at their sources, and the names a source lists. */
 import type { Context } from './context.ts';
 import { inert } from './errors.ts';
+import type { KindCount } from './evidence/kinds.ts';
 import { refuseNothing, requestsOf, SourceSet } from './exporting/sources.ts';
 import { openLayout } from './oci/layout.ts';
 import { parseReference } from './oci/reference.ts';
@@ -44,6 +45,8 @@ export interface ImagePreview {
   readonly size: number;
   /** Artifact types of the evidence found, one for each piece; empty where it has none. */
   readonly evidence: readonly string[];
+  /** How many there are of each kind, with the attestations that are part of an index. */
+  readonly evidenceKinds?: readonly KindCount[] | undefined;
   /** Every blob an export would carry for it, evidence included. */
   readonly blobs: readonly { readonly digest: string; readonly size: number }[];
   readonly digestMadeHere: boolean;
@@ -92,6 +95,7 @@ function describe(images: readonly NamedLocation[], content: Content): readonly 
       omitted: image.omitted.map(({ digest, platform }) => platform ?? digest),
       size: image.contentSize,
       evidence: image.evidence.map((digest) => content.evidence.get(digest)?.artifactType ?? ''),
+      evidenceKinds: image.evidenceKinds,
       blobs: [...content.blobs.values()]
         .filter((blob) => [...blob.images].some((index) => indexes.has(index)))
         .map(({ digest, size }) => ({ digest, size })),
@@ -126,7 +130,17 @@ export async function previewExport(
   return {
     dryRun: true,
     images: describe(images, content).map(
-      ({ name, location, digest, mediaType, platforms, size, evidence, digestMadeHere }) => ({
+      ({
+        name,
+        location,
+        digest,
+        mediaType,
+        platforms,
+        size,
+        evidence,
+        evidenceKinds = [],
+        digestMadeHere,
+      }) => ({
         name,
         location,
         digest,
@@ -134,6 +148,7 @@ export async function previewExport(
         platforms,
         size,
         evidence: evidence.length,
+        evidenceKinds,
         digestMadeHere,
       }),
     ),

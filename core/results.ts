@@ -4,6 +4,7 @@
  */
 import type { ImageFailure } from './errors.ts';
 import type { CheckName } from './events.ts';
+import type { EvidenceKind, KindCount } from './evidence/kinds.ts';
 
 /** The five states an image can be in, and no others. */
 export type Verdict = 'verified' | 'carried' | 'unsigned' | 'invalid' | 'expired';
@@ -49,6 +50,8 @@ export interface CollectionSummary {
 export interface EvidenceSummary {
   readonly digest: string;
   readonly artifactType: string;
+  /** What it is, as far as its type tells. */
+  readonly kind?: EvidenceKind | undefined;
   readonly subject: string;
   readonly via: string;
   /** The tag that says what it is about, where it has one: `sha256-HEX.sig`. */
@@ -131,6 +134,8 @@ export interface ExportPreview {
     readonly size: number;
     /** Number of signatures, attestations and whatever else hangs on it. */
     readonly evidence: number;
+    /** What it is, with the attestations that are part of an index and not counted in `evidence`. */
+    readonly evidenceKinds: readonly KindCount[];
     readonly digestMadeHere: boolean;
   }[];
   /** Images that an export would stop at. */

@@ -1,5 +1,6 @@
 /** Result objects made from a bundle manifest; shared by export, verify, import and inspect. */
 import type { BundleManifest } from './bundle/manifest.ts';
+import { evidenceKind } from './evidence/kinds.ts';
 import type { EvidenceSummary, ImageSummary } from './results.ts';
 
 /** Carried images as results show them, in the order of the manifest. */
@@ -7,7 +8,16 @@ export function imageSummaries(manifest: BundleManifest): ImageSummary[] {
   const evidence = new Map<string, EvidenceSummary>(
     manifest.evidence.map(({ digest, artifactType, subject, via, size, tag }) => [
       digest,
-      { digest, artifactType, subject, via, size, ...(tag === undefined ? {} : { tag }), state: 'carried' },
+      {
+        digest,
+        artifactType,
+        kind: evidenceKind({ artifactType, tag }),
+        subject,
+        via,
+        ...(tag === undefined ? {} : { tag }),
+        size,
+        state: 'carried',
+      },
     ]),
   );
   return manifest.images.map((image) => ({

@@ -3,6 +3,7 @@ import { inert } from '../../core/errors.ts';
 import type { ExportPreview } from '../../core/results.ts';
 import type { TextView } from '../command.ts';
 import { failureText } from './error-text.ts';
+import { kindsText } from './evidence-kinds.ts';
 import { formatSize, plural, table } from './format.ts';
 
 export function previewText(result: ExportPreview, { style }: TextView): string {
@@ -14,10 +15,8 @@ export function previewText(result: ExportPreview, { style }: TextView): string 
       `  ${[
         image.platforms.length === 0 ? 'no platform' : image.platforms.map((text) => inert(text)).join(', '),
         formatSize(image.size),
-        ...(image.evidence === 0
-          ? []
-          : [plural(image.evidence, 'signature or attestation', 'signatures and attestations')]),
       ].join(', ')}`,
+      `  ${kindsText(image.evidenceKinds)}`,
       ...(image.digestMadeHere
         ? ['  digest made here: signatures of the image in a registry cannot apply to it']
         : []),

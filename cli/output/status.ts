@@ -1,5 +1,6 @@
 import { inert } from '../../core/errors.ts';
 import type { SealiftEvent } from '../../core/events.ts';
+import { kindsText } from './evidence-kinds.ts';
 import { formatSeconds, formatSize, plural, shortDigest } from './format.ts';
 import { createProgressStore } from './progress-store.ts';
 import type { Style } from './style.ts';
@@ -100,7 +101,7 @@ export function createPlainStatus(
         case 'image':
           write(
             `  ${inert(event.name)}  ${options.verbose ? event.digest : shortDigest(event.digest)}  ${formatSize(event.size)}${
-              event.evidence === 0 ? '' : `, ${plural(event.evidence, 'piece')} of evidence`
+              event.evidenceKinds === undefined ? '' : `, ${kindsText(event.evidenceKinds)}`
             }`,
           );
           break;

@@ -46,6 +46,7 @@ export async function planExport(
   context.emit({ type: 'phase', phase: 'resolve', title: 'resolving images' });
   const requests = await requestsOf(options.images, sources, options, context);
   const content = await collectContent(requests, options, context);
+  tellEvidence(content, context);
   if (options.policy !== undefined) {
     const { assertPolicyMet } = await import('../evidence/export-policy.ts');
     await assertPolicyMet(options.policy, content, requests, context);
@@ -84,6 +85,23 @@ export async function planExport(
     reuse,
   };
   return { journal, bundle, manifest };
+}
+
+/** Before anything is signed or transferred: what evidence there is, and which images have none. */
+function tellEvidence({ images }: Content, context: Context): void {
+  if (images.length === 0) return;
+  const kinds = images.flatMap(({ evidenceKinds }) => evidenceKinds);
+  const found = kinds.reduce((sum, { count }) => sum + count, 0);
+  const bare = images.filter(({ evidenceKinds }) => evidenceKinds.length === 0).map(({ name }) => name);
+  const names = bare.length > 5 ? [...bare.slice(0, 5), `${bare.length - 5} more`] : bare;
+  context.emit({
+    type: 'notice',
+    level: 'info',
+    code: 'evidence-found',
+    message: `evidence found: ${found} on ${images.length - bare.length} of ${images.length}${
+      bare.length === 0 ? '' : `; none on ${names.join(', ')}`
+    }`,
+  });
 }
 
 /**

@@ -5,6 +5,7 @@
  */
 import type { Context } from '../context.ts';
 import { type ImageFailure, inert, isSealiftError, SealiftError } from '../errors.ts';
+import { countKinds, evidenceKind, type KindCount } from '../evidence/kinds.ts';
 import type { AttachedEvidence } from '../evidence/wrap.ts';
 import { asObject, parseJson } from '../json/strict.ts';
 import {
@@ -62,6 +63,8 @@ export interface CollectedImage {
   readonly contentSize: number;
   /** Digests of evidence manifests, ascending. */
   readonly evidence: readonly Digest[];
+  /** What the evidence is, with the attestations that are part of an index. */
+  readonly evidenceKinds: readonly KindCount[];
   /** The digest is that of no registry: what signs the registry's image cannot apply. */
   readonly digestMadeHere: boolean;
 }
@@ -228,6 +231,8 @@ class ImageCollector {
   readonly #own = new Map<Digest, number>();
   readonly #visited = new Set<Digest>();
   #manifests = 0;
+  /** Children of indexes that are attestations about other children. */
+  #attestations = 0;
 
   constructor(
     request: ImageRequest,
@@ -263,6 +268,7 @@ class ImageCollector {
         omitted: [...this.#omitted.values()].sort((a, b) => (a.digest < b.digest ? -1 : 1)),
         contentSize: [...this.#own.values()].reduce((sum, size) => sum + size, 0),
         evidence: [...this.#evidence].sort(),
+        evidenceKinds: this.#evidenceKinds(),
         digestMadeHere: answer.digestMadeHere === true,
       };
       this.#context.emit({
@@ -272,12 +278,19 @@ class ImageCollector {
         platforms: image.platforms,
         size: image.contentSize,
         evidence: image.evidence.length,
+        evidenceKinds: image.evidenceKinds,
       });
       return image;
     } catch (error) {
       if (error instanceof SealiftError) throw error.with({ subject: name });
       throw error;
     }
+  }
+
+  #evidenceKinds(): readonly KindCount[] {
+    const pieces = [...this.#evidence].flatMap((digest) => this.#content.evidence.get(digest) ?? []);
+    const within = Array.from({ length: this.#attestations }, () => 'buildkit-attestation' as const);
+    return countKinds([...pieces.map(evidenceKind), ...within]);
   }
 
   /** Takes up a manifest of the image itself and all below it. */
@@ -351,6 +364,7 @@ class ImageCollector {
     const chosen = this.#choose(children);
     await forEachLimited(chosen, 4, this.#context.signal, async (child) => {
       const manifest = await this.#fetch(child);
+      if (isAttestation(child) && !this.#visited.has(child.digest)) this.#attestations += 1;
       await this.#visit(
         manifest,
         isAttestation(child) || isUnknown(child.platform) ? undefined : child.platform,

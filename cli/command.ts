@@ -1,6 +1,6 @@
 import type { Context } from '../core/context.ts';
 import type { VerifyResult } from '../core/results.ts';
-import type { PassphraseProvider } from '../core/workflow-options.ts';
+import type { GpgSettings, PassphraseProvider } from '../core/workflow-options.ts';
 import type { Args, OptionGroup } from './args.ts';
 import type { StatePaths } from './options/paths.ts';
 import type { Style } from './output/style.ts';
@@ -46,6 +46,8 @@ export interface Runtime {
    * @throws SealiftError `cancelled`
    */
   readonly ask: (prompt: string, echo: boolean) => Promise<string | undefined>;
+  /** How the gpg program is reached. */
+  readonly gpg: GpgSettings;
   /** Undefined where there is nobody to ask. */
   readonly confirm: ((found: VerifyResult, store: string) => Promise<boolean>) | undefined;
   /** Milliseconds since 1970 are never read again: every decision of the run uses this. */

@@ -16,6 +16,7 @@ import { helpFor, mainHelp } from './help.ts';
 import { createPassphraseProviders } from './options/passphrase.ts';
 import { actorName, resolvePaths, type StatePaths } from './options/paths.ts';
 import { askConfirmation, openTerminal, readLine } from './options/prompts.ts';
+import { gpgSettings } from './options/signer.ts';
 import { errorText } from './output/error-text.ts';
 import { confirmationText } from './output/report.ts';
 import {
@@ -284,6 +285,7 @@ async function runCommand(
     workflows,
     passphrase: providers.existing,
     newPassphrase: providers.fresh,
+    gpg: gpgSettings({ env, stdin, signal, noInput, passphraseGiven: providers.fromOptions }),
     ask: async (prompt, echo) =>
       noInput
         ? undefined

@@ -7,7 +7,31 @@ import type { SourceOptions } from './transport/source.ts';
 /** Asks for a passphrase. `purpose` is for people. Resolves to undefined where there is no way to ask. */
 export type PassphraseProvider = (purpose: string) => Promise<string | undefined>;
 
-export interface ExportOptions {
+/** How the gpg program is reached. */
+export interface GpgSettings {
+  /** What it runs with: PATH to find it, GNUPGHOME, GPG_TTY for its prompts. */
+  readonly environment: Readonly<Record<string, string | undefined>>;
+  /** The program itself; `gpg` on that PATH unless given. */
+  readonly program?: string | undefined;
+  /**
+   * Who is asked for the passphrase or PIN: `agent` leaves it to gpg's own prompts, `provider` asks the passphrase
+   * provider and hands the answer on, `never` makes do with what the agent remembers.
+   */
+  readonly ask: 'agent' | 'provider' | 'never';
+  /** Ends the program. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** How secret keys are opened. */
+export interface KeyAccess {
+  readonly passphrase: PassphraseProvider;
+  /** Keys that gpg holds cannot be used without. */
+  readonly gpg?: GpgSettings | undefined;
+  /** Keys that sign beside those of the collection's keys/, such as `gpg:FINGERPRINT`. */
+  readonly signers?: readonly string[] | undefined;
+}
+
+export interface ExportOptions extends KeyAccess {
   readonly collection: string;
   readonly images: readonly NamedLocation[];
   /** File path, or a writable for the sequential writer. */
@@ -42,7 +66,6 @@ export interface ExportOptions {
   /** Number of blobs in transfer at once. */
   readonly concurrency: number;
   readonly source: SourceOptions;
-  readonly passphrase: PassphraseProvider;
   /** Number of this process, for locks. */
   readonly pid: number;
 }

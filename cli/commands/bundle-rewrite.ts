@@ -127,6 +127,7 @@ async function rewrite(
         if (answer === undefined) throw passphraseMissing();
         return answer;
       },
+      gpg: runtime.gpg,
       pid: runtime.pid,
     },
     await runtime.context(),

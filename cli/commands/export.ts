@@ -10,6 +10,7 @@ import { lookasideFrom, lookasideOptions } from '../options/lookaside.ts';
 import { mirrorOptions } from '../options/network.ts';
 import { passphraseOptions } from '../options/passphrase.ts';
 import { outputFile } from '../options/paths.ts';
+import { signerOptions } from '../options/signer.ts';
 import { archiveOptions, sourceOptions, temporaryDirectory } from '../options/source.ts';
 import { DEFAULT_RETRY_TIMES, sourceOptionsFrom } from '../options/source-settings.ts';
 import { parseDuration, parseMoment } from '../options/values.ts';
@@ -92,6 +93,7 @@ export const exportCommand: Command = {
     ...loginOptions,
     ...archiveOptions,
     ...transferOptions,
+    ...signerOptions,
     ...passphraseOptions,
   },
   examples: [
@@ -226,6 +228,8 @@ export const exportCommand: Command = {
           if (answer === undefined) throw passphraseMissing();
           return answer;
         },
+        gpg: runtime.gpg,
+        signers: args.list('signer'),
         pid: runtime.pid,
       },
       context,

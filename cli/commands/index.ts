@@ -27,6 +27,7 @@ import {
   trustKeyImportCommand,
   trustKeyListCommand,
   trustKeyPasswdCommand,
+  trustKeyRefreshCommand,
   trustKeyRemoveCommand,
 } from './trust-keys.ts';
 import { trustAuditCommand, trustClockCommand, trustListCommand } from './trust-look.ts';
@@ -66,6 +67,7 @@ export const COMMANDS: readonly Command[] = [
   trustKeyListCommand,
   trustKeyRotateCommand,
   trustKeyAddCommand,
+  trustKeyRefreshCommand,
   trustKeyRemoveCommand,
   trustKeyGenerateCommand,
   trustKeyImportCommand,

@@ -38,6 +38,11 @@ export const initCommand: Command = {
       value: 'FILE',
       describe: "the first line of a file is the recovery key's passphrase (default: the same passphrase)",
     },
+    signer: {
+      kind: 'text',
+      value: 'gpg:FINGERPRINT',
+      describe: 'the key of the collection is one that gpg holds, in its keyring or on a card; none is made',
+    },
     created: {
       kind: 'text',
       value: 'TIME',
@@ -45,8 +50,23 @@ export const initCommand: Command = {
     },
     ...passphraseOptions,
   },
-  examples: ['sealift init', 'sealift init ./acme --name acme --recovery-key /media/safe/acme-recovery.key'],
-  run: async ({ args, paths, workflows, newPassphrase, now, cwd, notice, context }) => {
+  examples: [
+    'sealift init',
+    'sealift init ./acme --name acme --recovery-key /media/safe/acme-recovery.key',
+    'sealift init --signer gpg:FINGERPRINT',
+  ],
+  run: async ({
+    args,
+    paths,
+    workflows,
+    passphrase: existing,
+    newPassphrase,
+    gpg,
+    now,
+    cwd,
+    notice,
+    context,
+  }) => {
     const given = args.positional('DIR');
     if (given !== undefined && args.text('collection') !== undefined) {
       throw new SealiftError('invalid-argument', 'got both DIR and --collection, want one of them', {
@@ -61,18 +81,32 @@ export const initCommand: Command = {
     );
     const created = args.text('created');
     const { limits } = await context();
-    const passphrase = await newPassphrase(`the new key of ${inert(name)}`);
-    if (passphrase === undefined) throw passphraseMissing();
+    const signer = args.text('signer');
+    if (signer !== undefined && args.text('keys') === 'native') {
+      throw new SealiftError('invalid-argument', 'gpg holds OpenPGP keys, got --keys native', {
+        subject: '--signer',
+      });
+    }
+    const ask = async (whose: string): Promise<string> => {
+      const answer = await newPassphrase(whose);
+      if (answer === undefined) throw passphraseMissing();
+      return answer;
+    };
     const recoveryPassphraseFile = args.text('recovery-passphrase-file');
+    // Of a key that gpg holds, the passphrase is gpg's affair.
+    const passphrase = signer === undefined ? await ask(`the new key of ${inert(name)}`) : undefined;
     const recoveryPassphrase =
       recoveryPassphraseFile === undefined
-        ? passphrase
+        ? (passphrase ?? (await ask(`the recovery key of ${inert(name)}`)))
         : readPassphraseFile(path.resolve(cwd, recoveryPassphraseFile), { notice });
     const summary = await workflows.createCollection({
       directory,
       name,
       keys: args.text('keys') === 'native' ? 'native' : 'openpgp',
-      passphrase,
+      passphrase: passphrase ?? '',
+      ...(signer === undefined
+        ? {}
+        : { signer: { reference: signer, access: { passphrase: existing, gpg } } }),
       recoveryPassphrase,
       recoveryFile,
       userId: args.text('user-id'),

@@ -1,10 +1,10 @@
 import os from 'node:os';
-import path from 'node:path';
 import { inert, SealiftError } from '../../core/errors.ts';
 import { readFileLimited } from '../../core/fs/durable.ts';
 import type { Command } from '../command.ts';
 import { networkFrom } from '../options/network.ts';
 import { passphraseOptions } from '../options/passphrase.ts';
+import { keyPath } from '../options/signer.ts';
 import { readCaFile, sourceOptions } from '../options/source.ts';
 
 const MAX_KEY_BYTES = 1024 * 1024;
@@ -16,12 +16,17 @@ export const signCommand: Command = {
     'Writes simple-signing signatures (containers-signature(5)) of the image, and of each of its platforms, into a lookaside directory: sealift export, podman and skopeo find them there over registries.d. IMAGE is what export takes; NAME=LOCATION signs under that name. Use an RSA key: not every engine knows others.',
   positionals: [{ name: 'IMAGE', describe: '[NAME=]LOCATION', required: true }],
   options: {
-    key: { kind: 'text', value: 'FILE', describe: 'the OpenPGP secret key (gpg --export-secret-keys)' },
+    key: {
+      kind: 'text',
+      value: 'FILE',
+      describe: 'the OpenPGP secret key (gpg --export-secret-keys), or gpg:FINGERPRINT',
+    },
     lookaside: { kind: 'text', value: 'DIRECTORY', describe: 'where the signatures are written' },
     ...sourceOptions,
     ...passphraseOptions,
   },
   examples: [
+    'sealift sign registry.example.com/app/web:1.0 --key gpg:FINGERPRINT --lookaside /srv/signatures',
     'sealift sign registry.example.com/app/web:1.0 --key release.asc --lookaside /srv/signatures',
     'sealift sign registry.example.com/app/web:1.0=oci:./build --key release.asc --lookaside signatures',
   ],
@@ -31,12 +36,13 @@ export const signCommand: Command = {
       const text = args.text(name);
       if (text === undefined)
         throw new SealiftError('invalid-argument', `option --${name} is missing`, { subject: `--${name}` });
-      return path.resolve(cwd, text);
+      return keyPath(text, cwd);
     };
     const keyFile = needed('key');
     const lookaside = needed('lookaside');
-    const key = await readFileLimited(keyFile, MAX_KEY_BYTES);
-    if (!key)
+    const isHeld = keyFile.startsWith('gpg:');
+    const key = isHeld ? undefined : await readFileLimited(keyFile, MAX_KEY_BYTES);
+    if (!key && !isHeld)
       throw new SealiftError('invalid-argument', 'there is no key at that place', { subject: keyFile });
     const image = await workflows.parseLocation(args.positional('IMAGE') ?? '');
     const caFile = args.text('ca-file');
@@ -48,6 +54,7 @@ export const signCommand: Command = {
         key,
         keyFile,
         passphrase,
+        gpg: runtime.gpg,
         lookaside,
         source: {
           plainHttp: args.flag('plain-http'),

@@ -5,6 +5,7 @@ import type { OptionGroup } from '../args.ts';
 import type { Command, Runtime } from '../command.ts';
 import { passphraseOptions, readPassphraseFile } from '../options/passphrase.ts';
 import { requestFrom, requestOptions } from '../options/request.ts';
+import { keyPath, signerOptions } from '../options/signer.ts';
 import { parseDuration } from '../options/values.ts';
 import { pendingText, rotateText, withdrawText } from '../output/trust-report.ts';
 import { passphraseMissing } from './init.ts';
@@ -22,11 +23,17 @@ const recoveryOptions = {
   },
 } as const satisfies OptionGroup;
 
+/** The same with the keys that --signer names. */
+export function signingWith(runtime: Runtime) {
+  return { ...signing(runtime), signers: runtime.args.list('signer') };
+}
+
 /** What every command that signs is given. */
 export function signing(runtime: Runtime) {
   return {
     collection: runtime.paths.collection.path,
     pid: runtime.pid,
+    gpg: runtime.gpg,
     passphrase: async (purpose: string) => {
       const answer = await runtime.passphrase(purpose);
       if (answer === undefined) throw passphraseMissing();
@@ -36,7 +43,7 @@ export function signing(runtime: Runtime) {
 }
 
 function recoveryFrom(runtime: Runtime): KeyFile | undefined {
-  const { args, cwd } = runtime;
+  const { args, cwd, gpg } = runtime;
   const file = args.text('recovery-key');
   const passphraseFile = args.text('recovery-passphrase-file');
   if (file === undefined) {
@@ -47,7 +54,8 @@ function recoveryFrom(runtime: Runtime): KeyFile | undefined {
     });
   }
   return {
-    file: path.resolve(cwd, file),
+    file: keyPath(file, cwd),
+    gpg,
     passphrase:
       passphraseFile === undefined
         ? signing(runtime).passphrase
@@ -69,6 +77,7 @@ export const trustRenewCommand: Command = {
     },
     ...requestOptions,
     ...recoveryOptions,
+    ...signerOptions,
     ...passphraseOptions,
   },
   examples: ['sealift trust renew', 'sealift trust renew --role root --expires 3y'],
@@ -78,7 +87,7 @@ export const trustRenewCommand: Command = {
     const operations = await workflows.trustOperations();
     const result = await operations.renewRoles(
       {
-        ...signing(runtime),
+        ...signingWith(runtime),
         roles: args.list('role'),
         lifetime: expires === undefined ? undefined : parseDuration(expires, '--expires'),
         recoveryKey: recoveryFrom(runtime),
@@ -101,6 +110,7 @@ export const trustRemoveCommand: Command = {
   options: {
     reason: { kind: 'text', value: 'TEXT', describe: 'why; shown to everybody who had the image' },
     ...requestOptions,
+    ...signerOptions,
     ...passphraseOptions,
   },
   examples: [
@@ -118,7 +128,7 @@ export const trustRemoveCommand: Command = {
     }
     const operations = await workflows.trustOperations();
     const result = await operations.withdrawNames(
-      { ...signing(runtime), names: args.positionals('NAME'), reason, request: requestFrom(runtime) },
+      { ...signingWith(runtime), names: args.positionals('NAME'), reason, request: requestFrom(runtime) },
       await runtime.context(),
     );
     return { result, text: (view) => withdrawText(result, view) };
@@ -155,7 +165,13 @@ export const trustKeyRotateCommand: Command = {
       value: 'TEXT',
       describe: 'user id of a new OpenPGP key (default: the name of the collection)',
     },
+    'new-signer': {
+      kind: 'text',
+      value: 'gpg:FINGERPRINT',
+      describe: 'a key that gpg holds takes the place, instead of one that is made',
+    },
     ...recoveryOptions,
+    ...signerOptions,
     ...passphraseOptions,
   },
   examples: [
@@ -179,11 +195,12 @@ export const trustKeyRotateCommand: Command = {
     const operations = await workflows.trustOperations();
     const result = await operations.rotateKeys(
       {
-        ...signing(runtime),
+        ...signingWith(runtime),
         roles: roles.includes('all') ? [] : roles,
         replace: args.text('replace'),
         stolen: args.flag('stolen'),
         userId: args.text('user-id'),
+        newSigner: args.text('new-signer'),
         newPassphrase:
           newFile === undefined
             ? runtime.newPassphrase

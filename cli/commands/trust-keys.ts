@@ -3,17 +3,24 @@ import { SealiftError } from '../../core/errors.ts';
 import type { Command, Runtime } from '../command.ts';
 import { passphraseOptions, readPassphraseFile } from '../options/passphrase.ts';
 import { keyFiles, requestFrom, requestOptions } from '../options/request.ts';
-import { delegationsText, heldKeyText, keysText, pendingText } from '../output/trust-report.ts';
-import { signing } from './trust-change.ts';
+import { keyPath, signerOptions } from '../options/signer.ts';
+import {
+  delegationsText,
+  heldKeyText,
+  keysText,
+  pendingText,
+  refreshedText,
+} from '../output/trust-report.ts';
+import { signing, signingWith } from './trust-change.ts';
 
 const files = ({ args, cwd }: Runtime, option: string): readonly string[] =>
-  args.list(option).map((file) => path.resolve(cwd, file));
+  args.list(option).map((file) => keyPath(file, cwd));
 
 const signWithOption = {
   'sign-with': {
     kind: 'list',
     value: 'FILE',
-    describe: 'a secret key that signs this change too, such as the recovery key',
+    describe: 'a secret key that signs this change too, such as the recovery key; or gpg:FINGERPRINT',
   },
 } as const;
 
@@ -72,13 +79,13 @@ export const trustKeyImportCommand: Command = {
   words: ['trust', 'key', 'import'],
   summary: 'take a secret key into the collection',
   about:
-    'OpenPGP, or PKCS#8 in PEM; keys below ~/.docker/trust/private are such. It must have a passphrase, and keeps it.',
-  positionals: [{ name: 'FILE', describe: 'the key', required: true }],
+    'OpenPGP, or PKCS#8 in PEM; keys below ~/.docker/trust/private are such. It must have a passphrase, and keeps it. gpg:FINGERPRINT notes that gpg holds the key, in its keyring or on a card, where it stays: from then on gpg makes the signatures.',
+  positionals: [{ name: 'FILE', describe: 'the key, or gpg:FINGERPRINT', required: true }],
   options: { ...passphraseOptions },
-  examples: ['sealift trust key import anna.pem'],
+  examples: ['sealift trust key import anna.pem', 'sealift trust key import gpg:FINGERPRINT'],
   run: async (runtime) => {
     const operations = await runtime.workflows.trustOperations();
-    const file = path.resolve(runtime.cwd, runtime.args.positional('FILE') ?? '');
+    const file = keyPath(runtime.args.positional('FILE') ?? '', runtime.cwd);
     const result = await operations.importKey({ ...signing(runtime), file }, await runtime.context());
     return {
       result,
@@ -99,6 +106,22 @@ export const trustKeyExportCommand: Command = {
     const key = runtime.args.positional('KEY') ?? '';
     const result = await operations.exportKey({ ...signing(runtime), key }, await runtime.context());
     return { result, text: () => result.text.trimEnd(), quiet: result.text.trimEnd() };
+  },
+};
+
+export const trustKeyRefreshCommand: Command = {
+  words: ['trust', 'key', 'refresh'],
+  summary: 'take a renewed OpenPGP certificate into the collection',
+  about:
+    'An OpenPGP key that was given more time, another signing subkey or a revocation is still the same key; what is new of its certificate has to reach the gates. The next bundle carries it.',
+  positionals: [{ name: 'FILE', describe: 'the certificate, or gpg:FINGERPRINT', required: true }],
+  options: { ...passphraseOptions },
+  examples: ['sealift trust key refresh gpg:FINGERPRINT', 'sealift trust key refresh anna.asc'],
+  run: async (runtime) => {
+    const operations = await runtime.workflows.trustOperations();
+    const source = keyPath(runtime.args.positional('FILE') ?? '', runtime.cwd);
+    const result = await operations.refreshKey({ ...signing(runtime), source }, await runtime.context());
+    return { result, text: (view) => refreshedText(result, view) };
   },
 };
 
@@ -146,6 +169,7 @@ export const trustKeyRemoveCommand: Command = {
     force: { kind: 'flag', describe: 'also a secret key that a role still counts on' },
     ...signWithOption,
     ...requestOptions,
+    ...signerOptions,
     ...passphraseOptions,
   },
   examples: ['sealift trust key remove KEY', 'sealift trust key remove KEY --role images --threshold 1'],
@@ -163,7 +187,7 @@ export const trustKeyRemoveCommand: Command = {
     }
     const result = await operations.changeRoleKeys(
       {
-        ...signing(runtime),
+        ...signingWith(runtime),
         role,
         add: [],
         remove: [key],
@@ -181,7 +205,7 @@ export const trustKeyAddCommand: Command = {
   words: ['trust', 'key', 'add'],
   summary: 'let further keys sign a role, and say how many must',
   about:
-    'FILE is a public key: PEM, an X.509 certificate or an OpenPGP certificate. Whoever delegates the role signs the change, and the holders of the keys sign the role; with --request others add theirs.',
+    'FILE is a public key: PEM, an X.509 certificate, an OpenPGP certificate, or gpg:FINGERPRINT. Whoever delegates the role signs the change, and the holders of the keys sign the role; with --request others add theirs.',
   positionals: [{ name: 'FILE', describe: 'a public key', many: true }],
   options: {
     role: { kind: 'text', value: 'ROLE', describe: 'the role they sign' },
@@ -189,6 +213,7 @@ export const trustKeyAddCommand: Command = {
     threshold: { kind: 'text', value: 'N', describe: 'how many must sign (default: as before)' },
     ...signWithOption,
     ...requestOptions,
+    ...signerOptions,
     ...passphraseOptions,
   },
   examples: [
@@ -207,9 +232,9 @@ export const trustKeyAddCommand: Command = {
     const operations = await runtime.workflows.trustOperations();
     const result = await operations.changeRoleKeys(
       {
-        ...signing(runtime),
+        ...signingWith(runtime),
         role,
-        add: args.positionals('FILE').map((file) => path.resolve(cwd, file)),
+        add: args.positionals('FILE').map((file) => keyPath(file, cwd)),
         remove: args.list('replace'),
         threshold: args.integer('threshold', 1, 100),
         signWith: keyFiles(runtime, 'sign-with', signing(runtime).passphrase),
@@ -231,12 +256,13 @@ export const trustDelegationAddCommand: Command = {
     key: {
       kind: 'list',
       value: 'FILE',
-      describe: 'a public key: OpenPGP or X.509 certificate, or PEM; may be given again',
+      describe: 'a public key: OpenPGP or X.509 certificate, PEM, or gpg:FINGERPRINT; may be given again',
     },
     threshold: { kind: 'text', value: 'N', describe: 'how many of them must sign (default 1)' },
     role: { kind: 'text', value: 'ROLE', describe: 'name of the role (default: made from the prefix)' },
     ...signWithOption,
     ...requestOptions,
+    ...signerOptions,
     ...passphraseOptions,
   },
   examples: [
@@ -249,7 +275,7 @@ export const trustDelegationAddCommand: Command = {
     const operations = await runtime.workflows.trustOperations();
     const result = await operations.addDelegation(
       {
-        ...signing(runtime),
+        ...signingWith(runtime),
         prefix: args.positional('PREFIX') ?? '',
         add: files(runtime, 'key'),
         threshold: args.integer('threshold', 1, 100),
@@ -282,13 +308,13 @@ export const trustDelegationRemoveCommand: Command = {
   summary: 'take a namespace back',
   about: 'Its names and withdrawals go to the role above, which signs them from now on.',
   positionals: [{ name: 'ROLE', describe: 'as trust delegation list shows it', required: true }],
-  options: { ...requestOptions, ...passphraseOptions },
+  options: { ...requestOptions, ...signerOptions, ...passphraseOptions },
   examples: ['sealift trust delegation remove docker.io-acme'],
   run: async (runtime) => {
     const operations = await runtime.workflows.trustOperations();
     const result = await operations.removeDelegation(
       {
-        ...signing(runtime),
+        ...signingWith(runtime),
         role: runtime.args.positional('ROLE') ?? '',
         request: requestFrom(runtime),
       },

@@ -6,10 +6,11 @@ import { transferOptions } from '../options/common.ts';
 import { networkFrom } from '../options/network.ts';
 import { passphraseOptions } from '../options/passphrase.ts';
 import { keyFiles, requestFrom, requestOptions } from '../options/request.ts';
+import { signerOptions } from '../options/signer.ts';
 import { archiveOptions, readCaFile, sourceOptions, temporaryDirectory } from '../options/source.ts';
 import { createStyle } from '../output/style.ts';
 import { addText, requestText, stagedText } from '../output/trust-report.ts';
-import { signing } from './trust-change.ts';
+import { signing, signingWith } from './trust-change.ts';
 
 export const trustAddCommand: Command = {
   words: ['trust', 'add'],
@@ -22,6 +23,7 @@ export const trustAddCommand: Command = {
     ...sourceOptions,
     ...archiveOptions,
     ...transferOptions,
+    ...signerOptions,
     ...passphraseOptions,
   },
   examples: [
@@ -58,7 +60,7 @@ export const trustAddCommand: Command = {
       context,
     );
     const pending = await operations.addNames(
-      { ...signing(runtime), images: targets, request: requestFrom(runtime) },
+      { ...signingWith(runtime), images: targets, request: requestFrom(runtime) },
       context,
     );
     const names = [...targets].map(([name, { sha256, sha512 }]) => ({
@@ -80,14 +82,18 @@ export const trustSignCommand: Command = {
     key: {
       kind: 'list',
       value: 'FILE',
-      describe: 'a secret key that signs; may be given again (default: those in the collection)',
+      describe:
+        'a secret key that signs, or gpg:FINGERPRINT; may be given again (default: those in the collection)',
     },
     ...passphraseOptions,
   },
-  examples: ['sealift trust sign rekey.json --key ~/keys/anna.pem'],
+  examples: [
+    'sealift trust sign rekey.json --key ~/keys/anna.pem',
+    'sealift trust sign rekey.json --key gpg:FINGERPRINT',
+  ],
   run: async (runtime) => {
     const { args, workflows, cwd, paths } = runtime;
-    const { passphrase } = signing(runtime);
+    const { passphrase, gpg } = signing(runtime);
     const style = createStyle({ color: false, unicode: false, columns: runtime.columns });
     const operations = await workflows.trustOperations();
     const result = await operations.signRequest(
@@ -96,6 +102,7 @@ export const trustSignCommand: Command = {
         keys: keyFiles(runtime, 'key', passphrase),
         collection: paths.collection.path,
         passphrase,
+        gpg,
         confirm: args.flag('yes')
           ? undefined
           : async (found) => {

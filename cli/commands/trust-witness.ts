@@ -1,8 +1,9 @@
 import type { Command } from '../command.ts';
 import { passphraseOptions } from '../options/passphrase.ts';
 import { requestFrom, requestOptions } from '../options/request.ts';
+import { signerOptions } from '../options/signer.ts';
 import { witnessText } from '../output/trust-report.ts';
-import { signing } from './trust-change.ts';
+import { signingWith } from './trust-change.ts';
 
 export const trustWitnessCommand: Command = {
   words: ['trust', 'witness'],
@@ -12,13 +13,13 @@ export const trustWitnessCommand: Command = {
   positionals: [
     { name: 'ROLE', describe: 'images, or the role of a namespace', required: false, many: true },
   ],
-  options: { ...requestOptions, ...passphraseOptions },
+  options: { ...requestOptions, ...signerOptions, ...passphraseOptions },
   examples: ['sealift trust witness', 'sealift trust witness docker.io-acme --request acme.json'],
   run: async (runtime) => {
     const { args, workflows } = runtime;
     const operations = await workflows.trustOperations();
     const result = await operations.witnessRoles(
-      { ...signing(runtime), roles: args.positionals('ROLE'), request: requestFrom(runtime) },
+      { ...signingWith(runtime), roles: args.positionals('ROLE'), request: requestFrom(runtime) },
       await runtime.context(),
     );
     return { result, text: (view) => witnessText(result, view) };

@@ -2,6 +2,7 @@ import path from 'node:path';
 import type { KeyFile } from '../../core/trust-ops/index.ts';
 import type { OptionGroup } from '../args.ts';
 import type { Runtime } from '../command.ts';
+import { keyPath } from './signer.ts';
 
 /** Options of commands whose result may need other people's signatures. */
 export const requestOptions = {
@@ -17,11 +18,11 @@ export function requestFrom({ args, cwd }: Runtime): string | undefined {
   return file === undefined ? undefined : path.resolve(cwd, file);
 }
 
-/** Secret keys in files of their own, each asked for its passphrase. */
+/** Secret keys in files of their own, each asked for its passphrase, or held by gpg. */
 export function keyFiles(
-  { args, cwd }: Runtime,
+  { args, cwd, gpg }: Runtime,
   option: string,
   passphrase: KeyFile['passphrase'],
 ): readonly KeyFile[] {
-  return args.list(option).map((file) => ({ file: path.resolve(cwd, file), passphrase }));
+  return args.list(option).map((file) => ({ file: keyPath(file, cwd), passphrase, gpg }));
 }

@@ -8,6 +8,7 @@ import type {
   KeyListing,
   MissingSignatures,
   Pending,
+  RefreshedKey,
   RequestSummary,
   RotateResult,
   StagedRoles,
@@ -131,15 +132,29 @@ export function requestText(summary: RequestSummary, view: TextView): string {
 
 export function keysText(listing: KeyListing, { style, now }: TextView): string {
   return join(
-    listing.keys.flatMap(({ keyId, type, fingerprint, userId, expires, roles, file }) => [
+    listing.keys.flatMap(({ keyId, type, fingerprint, userId, expires, roles, file, heldByGpg }) => [
       `${style.bold(fingerprint ?? keyId)}  ${inert(type)}${userId === undefined ? '' : `  ${inert(userId)}`}`,
       `    signs ${roles.map((role) => inert(role)).join(', ')}`,
-      `    ${file === undefined ? 'secret half elsewhere' : `secret half ${inert(file, 4096)}`}`,
+      `    ${heldByGpg ? 'secret half held by gpg' : file === undefined ? 'secret half elsewhere' : `secret half ${inert(file, 4096)}`}`,
       ...(expires === undefined
         ? []
         : [`    expires ${formatTime(expires)} (${formatDistance(expires, now)})`]),
     ]),
     listing.unused.map((file) => `${style.skip} signs nothing: ${inert(file, 4096)}`),
+  );
+}
+
+export function refreshedText(key: RefreshedKey, { style, now }: TextView): string {
+  const until =
+    key.expires === undefined
+      ? 'never expires'
+      : `expires ${formatTime(key.expires)} (${formatDistance(key.expires, now)})`;
+  return join(
+    key.changed
+      ? `${style.pass} ${style.good('taken in')}  the certificate of ${key.fingerprint}  ${inert(key.userId)}`
+      : `${style.skip} the collection has this certificate of ${key.fingerprint} already`,
+    `    ${until}`,
+    key.changed ? '  the next bundle carries it' : undefined,
   );
 }
 

@@ -6,18 +6,18 @@ import { imageNameOf, type NamedLocation, referenceIn } from '../transport/locat
 import { openSource, type SourceOptions } from '../transport/source.ts';
 import { readKeyring } from '../trust/evidence/keyring.ts';
 import { makeSimpleSignature, verifySimpleSignature } from '../trust/evidence/simple-signing.ts';
+import { openGpgSigner } from '../trust/gpg.ts';
 import { loadOpenpgp } from '../trust/openpgp-packets.ts';
-import type { PassphraseProvider } from '../workflow-options.ts';
+import type { KeyAccess } from '../workflow-options.ts';
 import { childrenOf } from './export-policy.ts';
 import { writeLookaside } from './lookaside.ts';
 
-export interface SignImageOptions {
+export interface SignImageOptions extends KeyAccess {
   readonly image: NamedLocation;
-  /** An OpenPGP secret key, armored or binary. */
-  readonly key: Uint8Array;
-  /** Where the key is from, for messages. */
+  /** An OpenPGP secret key, armored or binary; absent where gpg holds it. */
+  readonly key?: Uint8Array | undefined;
+  /** Where the key is from, for messages, or `gpg:FINGERPRINT`. */
   readonly keyFile: string;
-  readonly passphrase: PassphraseProvider;
   /** Base directory of the lookaside. */
   readonly lookaside: string;
   readonly source: SourceOptions;
@@ -38,8 +38,12 @@ export interface SignResult {
  *   `weak-algorithm`, `key-expired`, `key-revoked` where nobody would accept it
  */
 export async function signImage(options: SignImageOptions, context: Context): Promise<SignResult> {
-  const privateKey = await unlockKey(options);
-  const keyring = await readKeyring([privateKey.toPublic().write()], context.limits);
+  const { key } = options;
+  const privateKey = key
+    ? await unlockKey({ ...options, key })
+    : await openGpgSigner(options.keyFile, options);
+  const certificate = 'signMessage' in privateKey ? privateKey.certificate : privateKey.toPublic().write();
+  const keyring = await readKeyring([certificate], context.limits);
   const name = imageNameOf(options.image);
   const source = await openSource(options.image.location, options.source, context);
   try {
@@ -69,7 +73,7 @@ export async function signImage(options: SignImageOptions, context: Context): Pr
   }
 }
 
-async function unlockKey({ key, keyFile, passphrase }: SignImageOptions) {
+async function unlockKey({ key, keyFile, passphrase }: SignImageOptions & { readonly key: Uint8Array }) {
   const { readPrivateKey, decryptKey } = await loadOpenpgp();
   const text = Buffer.from(key).toString('latin1');
   const locked = await (text.startsWith('-----BEGIN ')

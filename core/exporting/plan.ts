@@ -118,7 +118,7 @@ async function unlock(
   const roles = new Set<string>(['timestamp', 'snapshot', 'bundles']);
   for (const named of options.images) roles.add(rulerOf(state, imageNameOf(named)) ?? 'images');
   for (const [role, { expires }] of state.delegated) if (expires.getTime() < until) roles.add(role);
-  const signers = await collection.keyring([...roles], options.passphrase);
+  const signers = await collection.keyring([...roles], options);
   const [first, ...more] = requireSigners(state, 'timestamp', signers);
   if (!first) throw new SealiftError('internal', 'a role has a threshold of none');
   return [first, ...more, ...signers.filter((signer) => signer !== first && !more.includes(signer))];

@@ -30,7 +30,7 @@ export async function addNames(options: AddOptions, context: Context): Promise<P
       const group = byRole.get(role) ?? new Map<string, ImageTarget>();
       byRole.set(role, group.set(name, image));
     }
-    const signers = await collection.keyring([...byRole.keys()], options.passphrase);
+    const signers = await collection.keyring([...byRole.keys()], options);
     const isRequest = options.request !== undefined;
     for (const role of byRole.keys()) signersHere(state, role, signers, isRequest);
     const version = await collection.reserveVersion();

@@ -12,25 +12,25 @@ import {
   requireSigners,
   signMetadata,
 } from '../trust/collection.ts';
+import { isGpgReference, openGpgSigner } from '../trust/gpg.ts';
 import type { TufKey } from '../trust/keys.ts';
 import { formatDate, rootFingerprint } from '../trust/metadata.ts';
 import { openSigner, type Signer } from '../trust/signer.ts';
-import type { PassphraseProvider } from '../workflow-options.ts';
+import type { KeyAccess } from '../workflow-options.ts';
 
-export interface TrustOptions {
+export interface TrustOptions extends KeyAccess {
   /** Directory of the collection. */
   readonly collection: string;
-  readonly passphrase: PassphraseProvider;
   /** Number of this process, for the lock. */
   readonly pid: number;
   /** When it is signed; the run's clock unless given. */
   readonly created?: Date | undefined;
 }
 
-/** A secret key in a file of its own, such as the recovery key. */
-export interface KeyFile {
+/** A secret key in a file of its own, such as the recovery key, or one that gpg holds. */
+export interface KeyFile extends KeyAccess {
+  /** Path, or `gpg:FINGERPRINT`. */
   readonly file: string;
-  readonly passphrase: PassphraseProvider;
 }
 
 /** What an operation has signed. It is on its way with the next bundle. */
@@ -93,6 +93,7 @@ export function assertRole(state: CollectionState, role: string): void {
 
 /** @throws SealiftError `invalid-argument`, `passphrase-needed`, `state-damaged` */
 export async function openKeyFile(given: KeyFile, context: Context): Promise<Signer> {
+  if (isGpgReference(given.file)) return await openGpgSigner(given.file, given);
   const bytes = await readFileLimited(given.file, context.limits.certificate);
   if (!bytes) {
     throw new SealiftError('invalid-argument', 'there is no key file at that place', {

@@ -13,6 +13,8 @@ export {
   type KeyEntry,
   type KeyListing,
   listKeys,
+  type RefreshedKey,
+  refreshKey,
   retireKey,
 } from './keys.ts';
 export {

@@ -5,20 +5,25 @@ import path from 'node:path';
 import type { Context } from '../context.ts';
 import { inert, SealiftError } from '../errors.ts';
 import { fsyncDirectory, makeDirectory, readFileLimited, writeFileDurably } from '../fs/durable.ts';
-import { readCertificate } from '../trust/certificates.ts';
+import { CertificateStore, readCertificate } from '../trust/certificates.ts';
 import {
   type CollectionState,
+  findSecretFile,
   keysOfRole,
   makeKey,
   openCollection,
+  readHeld,
   secretFile,
+  takeGpgKey,
 } from '../trust/collection.ts';
+import { isGpgReference, readGpgCertificate } from '../trust/gpg.ts';
 import { nativePublicKey, type TufKey } from '../trust/keys.ts';
 import { formatDate, TOP_LEVEL_ROLES } from '../trust/metadata.ts';
 import { loadOpenpgp } from '../trust/openpgp-packets.ts';
 import { openSigner, type Signer } from '../trust/signer.ts';
 import type { PassphraseProvider } from '../workflow-options.ts';
 import { type TrustOptions, withCollection } from './common.ts';
+import { readPublicKey } from './rekey.ts';
 
 export interface KeyEntry {
   readonly keyId: string;
@@ -30,6 +35,8 @@ export interface KeyEntry {
   readonly roles: readonly string[];
   /** Where the secret half is; absent where it is elsewhere. */
   readonly file?: string | undefined;
+  /** The file is a note: gpg holds the secret half, on a card perhaps. */
+  readonly heldByGpg?: boolean | undefined;
 }
 
 export interface KeyListing {
@@ -39,7 +46,7 @@ export interface KeyListing {
   readonly unused: readonly string[];
 }
 
-const SECRET_NAME = /^(?:[0-9a-f]{40}\.asc|[0-9a-f]{64}\.pem)$/;
+const SECRET_NAME = /^(?:[0-9a-f]{40}\.(?:asc|gpg)|[0-9a-f]{64}\.pem)$/;
 
 function rolesByKey(state: CollectionState): Map<string, { readonly key: TufKey; readonly roles: string[] }> {
   const all = new Map<string, { readonly key: TufKey; readonly roles: string[] }>();
@@ -68,8 +75,8 @@ export async function listKeys(
   for (const [keyId, { key, roles }] of rolesByKey(state)) {
     const bytes = key.keytype === 'openpgp' ? state.certificates.get(key.keyval.public) : undefined;
     const certificate = bytes && (await readCertificate(bytes, context.limits).catch(() => undefined));
-    const file = secretFile(directory, key);
-    const isHere = files.delete(path.basename(file));
+    const file = await findSecretFile(directory, key);
+    if (file !== undefined) files.delete(path.basename(file));
     keys.push({
       keyId,
       type: key.keytype,
@@ -77,7 +84,8 @@ export async function listKeys(
       userId: certificate?.userId,
       expires: certificate?.expires && formatDate(certificate.expires),
       roles,
-      ...(isHere ? { file } : {}),
+      ...(file === undefined ? {} : { file }),
+      ...(file?.endsWith('.gpg') ? { heldByGpg: true } : {}),
     });
   }
   return { collection: directory, keys, unused: [...files].sort().map((name) => path.join(home, name)) };
@@ -146,7 +154,8 @@ function withoutHeaders(bytes: Uint8Array): Buffer {
 }
 
 /**
- * Takes a secret key into keys/: OpenPGP, or PKCS#8 in PEM, such as those below `~/.docker/trust/private`.
+ * Takes a secret key into keys/: OpenPGP, or PKCS#8 in PEM, such as those below `~/.docker/trust/private`. Of a key
+ * that gpg holds, `gpg:FINGERPRINT`, a note is kept.
  * @throws SealiftError `passphrase-needed`, `state-damaged`, `invalid-argument` for a key without a passphrase
  */
 export async function importKey(
@@ -154,6 +163,15 @@ export async function importKey(
   context: Context,
 ): Promise<HeldKey> {
   return await withCollection(options, context, async (collection) => {
+    if (isGpgReference(options.file)) {
+      const { signer, fileName, secret } = await takeGpgKey(options.file, options);
+      const file = path.join(collection.directory, 'keys', fileName);
+      const there = await findSecretFile(collection.directory, signer.key);
+      if (there !== undefined)
+        throw new SealiftError('destination-exists', 'the key is here already', { subject: there });
+      await writeFileDurably(file, secret, 0o600);
+      return heldKey(signer, file);
+    }
     const bytes = await readFileLimited(options.file, context.limits.certificate);
     if (!bytes) {
       throw new SealiftError('invalid-argument', 'there is no key file at that place', {
@@ -172,8 +190,64 @@ export async function importKey(
     const file = secretFile(collection.directory, signer.key);
     if (await readFileLimited(file, context.limits.certificate))
       throw new SealiftError('destination-exists', 'the key is here already', { subject: file });
-    await writeFileDurably(file, secret, 0o600);
+    await writeFileDurably(file, await asText(secret), 0o600);
     return heldKey(signer, file);
+  });
+}
+
+/** Key files are text, so that they can be looked at and typed off. */
+async function asText(secret: Buffer): Promise<string> {
+  const text = secret.toString('latin1');
+  if (text.startsWith('-----BEGIN ')) return text;
+  const { readPrivateKey } = await loadOpenpgp();
+  return (await readPrivateKey({ binaryKey: secret })).armor().replaceAll('\r\n', '\n');
+}
+
+export interface RefreshedKey {
+  readonly fingerprint: string;
+  readonly userId: string;
+  readonly expires?: string | undefined;
+  /** False where the collection had all of it already. */
+  readonly changed: boolean;
+}
+
+/**
+ * Takes what is new of an OpenPGP certificate into the collection: a later expiry, another signing subkey, a
+ * revocation. The next bundle carries it.
+ * @param options.source a file, or `gpg:FINGERPRINT`
+ * @throws SealiftError `name-not-found` for a key of no role; `key-revoked` and its kin where the roots would not hold
+ */
+export async function refreshKey(
+  options: TrustOptions & { readonly source: string },
+  context: Context,
+): Promise<RefreshedKey> {
+  return await withCollection(options, context, async (collection, created) => {
+    const { fingerprint, certificate } = await readPublicKey(options.source, context, options.gpg);
+    if (fingerprint === undefined || !certificate) {
+      throw new SealiftError(
+        'invalid-argument',
+        'that is no OpenPGP certificate; other keys have nothing to refresh',
+        {
+          subject: inert(options.source),
+        },
+      );
+    }
+    const known = collection.certificates.get(fingerprint);
+    if (!known) {
+      throw new SealiftError('name-not-found', 'the key signs no role of the collection', {
+        subject: fingerprint,
+        hint: 'sealift trust key list shows the keys',
+      });
+    }
+    const certificates = new CertificateStore(context.limits);
+    await certificates.add(known);
+    const { bytes, userId, expires } = await certificates.add(certificate);
+    const changed = !Buffer.from(bytes).equals(known);
+    if (changed) {
+      const version = await collection.reserveVersion();
+      await collection.stageRoles({ version, created, certificates: new Map([[fingerprint, bytes]]) });
+    }
+    return { fingerprint, userId, expires: expires && formatDate(expires), changed };
   });
 }
 
@@ -195,17 +269,16 @@ async function findSecret(
   context: Context,
 ): Promise<{ file: string; bytes: Buffer }> {
   const text = name.toLowerCase();
-  const file = /^[0-9a-f]{40}$/.test(text)
-    ? path.join(directory, 'keys', `${text}.asc`)
-    : /^[0-9a-f]{64}$/.test(text)
-      ? path.join(directory, 'keys', `${text}.pem`)
-      : undefined;
-  const found = file && (await readFileLimited(file, context.limits.certificate));
-  if (file && found) return { file, bytes: found };
+  for (const candidate of [`${text}.asc`, `${text}.gpg`, `${text}.pem`]) {
+    if (!SECRET_NAME.test(candidate)) continue;
+    const file = path.join(directory, 'keys', candidate);
+    const found = await readFileLimited(file, context.limits.certificate);
+    if (found) return { file, bytes: found };
+  }
   // The key id of an OpenPGP key is not its fingerprint.
   const { state } = await openCollection(directory, context.limits);
   const key = rolesByKey(state).get(text)?.key;
-  const other = key && secretFile(directory, key);
+  const other = key && (await findSecretFile(directory, key));
   const bytes = other && (await readFileLimited(other, context.limits.certificate));
   if (other && bytes) return { file: other, bytes };
   throw new SealiftError('name-not-found', 'the secret half of that key is not here', {
@@ -226,7 +299,7 @@ export interface PublicHalf {
  * @throws SealiftError `name-not-found`, `passphrase-needed` for native keys, whose public half is not in the open
  */
 export async function exportKey(
-  options: Pick<TrustOptions, 'collection' | 'passphrase'> & { readonly key: string },
+  options: Pick<TrustOptions, 'collection' | 'passphrase' | 'gpg'> & { readonly key: string },
   context: Context,
 ): Promise<PublicHalf> {
   const { directory, state } = await openCollection(options.collection, context.limits);
@@ -242,10 +315,14 @@ export async function exportKey(
     );
     return { keyId: signer.keyId, text: pemOf(signer.key) };
   }
-  const { readPrivateKey } = await loadOpenpgp();
-  const secret = await readPrivateKey({ armoredKey: bytes.toString('latin1') });
-  const fingerprint = secret.getFingerprint();
-  const text = secret.toPublic().armor().replaceAll('\r\n', '\n');
+  const { readKey, readPrivateKey } = await loadOpenpgp();
+  const held = readHeld(file, bytes);
+  const certificate =
+    held === undefined
+      ? (await readPrivateKey({ armoredKey: bytes.toString('latin1') })).toPublic()
+      : await readKey({ binaryKey: (await readGpgCertificate(held, options.gpg)).bytes });
+  const fingerprint = certificate.getFingerprint();
+  const text = certificate.armor().replaceAll('\r\n', '\n');
   return { keyId: options.key.toLowerCase(), fingerprint, text };
 }
 
@@ -262,6 +339,12 @@ export async function changePassphrase(
 ): Promise<HeldKey> {
   return await withCollection(options, context, async ({ directory }) => {
     const { file, bytes } = await findSecret(directory, options.key, context);
+    if (readHeld(file, bytes) !== undefined) {
+      throw new SealiftError('invalid-argument', 'gpg holds the key, and changes its passphrase', {
+        subject: file,
+        hint: `gpg --change-passphrase ${path.basename(file, '.gpg')}`,
+      });
+    }
     const old = await demand(options.passphrase, `the key ${path.basename(file)}`);
     const signer = await openSigner(bytes, old, file);
     const fresh = await demand(options.newPassphrase, `the key ${path.basename(file)}, from now on`);
@@ -297,8 +380,9 @@ export async function retireKey(
 ): Promise<{ readonly file: string; readonly roles: readonly string[] }> {
   return await withCollection(options, context, async ({ directory, state }) => {
     const { file } = await findSecret(directory, options.key, context);
-    const entry = [...rolesByKey(state).values()].find(({ key }) => secretFile(directory, key) === file);
-    const roles = entry?.roles ?? [];
+    const roles: string[] = [];
+    for (const entry of rolesByKey(state).values())
+      if ((await findSecretFile(directory, entry.key)) === file) roles.push(...entry.roles);
     if (roles.length > 0 && !options.force) {
       throw new SealiftError('invalid-argument', `the key still signs ${roles.join(', ')}`, {
         subject: file,

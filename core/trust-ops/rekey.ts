@@ -9,12 +9,14 @@ import {
   type CollectionState,
   DEFAULT_LIFETIMES,
   envelope,
+  findSecretFile,
   keysOfRole,
   metadataOf,
-  secretFile,
+  readHeld,
   signMetadata,
   signTargets,
 } from '../trust/collection.ts';
+import { isGpgReference, readGpgCertificate } from '../trust/gpg.ts';
 import { keyIdOf, nativeTufKey, openpgpTufKey, type TufKey } from '../trust/keys.ts';
 import {
   type Delegation,
@@ -28,6 +30,7 @@ import {
 import { loadOpenpgp } from '../trust/openpgp-packets.ts';
 import { prefixPatterns } from '../trust/search.ts';
 import type { Signer } from '../trust/signer.ts';
+import type { GpgSettings } from '../workflow-options.ts';
 import {
   assertRole,
   editableRoot,
@@ -48,11 +51,20 @@ export interface PublicKey {
 }
 
 /**
- * Reads an OpenPGP certificate, an X.509 certificate or a public key in PEM. Of an X.509 certificate only the key
+ * Reads an OpenPGP certificate, an X.509 certificate or a public key in PEM; `gpg:FINGERPRINT` asks gpg for one. Of an X.509 certificate only the key
  * counts: who vouches for it is the collection, by delegating to it.
  * @throws SealiftError `invalid-argument`, `weak-algorithm`, `metadata-malformed`
  */
-export async function readPublicKey(file: string, context: Context): Promise<PublicKey> {
+export async function readPublicKey(
+  file: string,
+  context: Context,
+  gpg?: GpgSettings | undefined,
+): Promise<PublicKey> {
+  if (isGpgReference(file)) {
+    const { fingerprint, bytes: certificate } = await readGpgCertificate(file, gpg);
+    const key = openpgpTufKey(fingerprint);
+    return { key, keyId: keyIdOf(key), fingerprint, certificate };
+  }
   const bytes = await readFileLimited(file, context.limits.certificate);
   if (!bytes)
     throw new SealiftError('invalid-argument', 'there is no key at that place', { subject: inert(file) });
@@ -120,7 +132,7 @@ export async function changeRoleKeys(options: RoleKeysOptions, context: Context)
     assertRole(state, role);
     const found = keysOfRole(state, role);
     if (!found) throw new SealiftError('internal', 'a role has no keys');
-    const added = await Promise.all(options.add.map((file) => readPublicKey(file, context)));
+    const added = await Promise.all(options.add.map((file) => readPublicKey(file, context, options.gpg)));
     const gone = options.remove.map((text) => {
       const keyId = found.keyids.find(
         (id) => id === text.toLowerCase() || found.keys.get(id)?.keyval.public === text.toLowerCase(),
@@ -223,7 +235,7 @@ export async function addDelegation(options: DelegationOptions, context: Context
       if (!next || next.name === 'images' || !state.delegated.has(next.name)) break;
       delegator = next.name;
     }
-    const added = await Promise.all(options.add.map((file) => readPublicKey(file, context)));
+    const added = await Promise.all(options.add.map((file) => readPublicKey(file, context, options.gpg)));
     const keyids = [...new Set(added.map(({ keyId }) => keyId))];
     const next = checkedKeys(role, { keyids, threshold: options.threshold ?? 1 });
     const fresh = new Map(added.map(({ keyId, key }) => [keyId, key]));
@@ -279,7 +291,7 @@ export async function removeDelegation(
     }
     const heir = found.delegator === 'targets' ? 'images' : found.delegator;
     const isRequest = options.request !== undefined;
-    const signers = await collection.keyring([found.delegator, heir], options.passphrase);
+    const signers = await collection.keyring([found.delegator, heir], options);
     const version = await collection.reserveVersion();
     const above = metadataOf(state, found.delegator) as TargetsMetadata;
     const delegations = editDelegations(above.delegations, new Map(), (roles) =>
@@ -371,11 +383,12 @@ async function openSigners(
   for (const key of options.signWith ?? []) given.push(await openKeyFile(key, context));
   // New keys whose secret half lies here already.
   for (const key of fresh.values()) {
-    const file = secretFile(collection.directory, key);
-    if (await readFileLimited(file, context.limits.certificate))
-      given.push(await openKeyFile({ file, passphrase: options.passphrase }, context));
+    const file = await findSecretFile(collection.directory, key);
+    const bytes = file === undefined ? undefined : await readFileLimited(file, context.limits.certificate);
+    if (file === undefined || !bytes) continue;
+    given.push(await openKeyFile({ ...options, file: readHeld(file, bytes) ?? file }, context));
   }
-  const opened = await collection.keyring(roles, options.passphrase);
+  const opened = await collection.keyring(roles, options);
   return [...opened.filter(({ keyId }) => !given.some((key) => key.keyId === keyId)), ...given];
 }
 

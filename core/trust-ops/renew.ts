@@ -57,7 +57,7 @@ export async function renewRoles(options: RenewOptions, context: Context): Promi
     const wanted = options.roles.length > 0 ? new Set(options.roles) : renewable(collection, created);
     const opened = await collection.keyring(
       [...wanted].filter((role) => role !== 'root' || given.length === 0),
-      options.passphrase,
+      options,
     );
     const signers = [...opened, ...given];
     const roles =

@@ -40,6 +40,7 @@ import {
 import { verifyOpenpgp } from '../trust/openpgp.ts';
 import type { Signer } from '../trust/signer.ts';
 import { distinct } from '../trust/trusted-set.ts';
+import type { KeyAccess } from '../workflow-options.ts';
 import {
   type KeyFile,
   openKeyFile,
@@ -368,13 +369,12 @@ function statementsOf(role: string, signed: JsonObject, before: JsonObject | und
 
 // Signing and publishing
 
-export interface SignRequestOptions {
+export interface SignRequestOptions extends KeyAccess {
   readonly request: string;
   /** Secret keys that sign. */
   readonly keys: readonly KeyFile[];
   /** Directory of a copy of the collection to compare with, where there is one; what is in its keys/ signs too. */
   readonly collection?: string | undefined;
-  readonly passphrase: TrustOptions['passphrase'];
   /** Asked before anything is signed; false stops with `cancelled`. */
   readonly confirm?: ((summary: RequestSummary) => Promise<boolean>) | undefined;
 }
@@ -395,7 +395,7 @@ export async function signRequest(options: SignRequestOptions, context: Context)
     signers.push(
       ...(await collection.keyring(
         request.files.map(({ role }) => role),
-        options.passphrase,
+        options,
       )),
     );
   const created = new Date(Math.floor(context.now.getTime() / 1000) * 1000);

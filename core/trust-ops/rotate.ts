@@ -10,12 +10,13 @@ import {
   type Collection,
   type CollectionState,
   DEFAULT_LIFETIMES,
+  findSecretFile,
   keysOfRole,
   makeKey,
   metadataOf,
   requireSigners,
-  secretFile,
   signTargets,
+  takeGpgKey,
 } from '../trust/collection.ts';
 import type { TufKey } from '../trust/keys.ts';
 import {
@@ -45,6 +46,8 @@ export interface RotateOptions extends TrustOptions {
   readonly replace?: string | undefined;
   /** The key's own passphrase. */
   readonly newPassphrase: PassphraseProvider;
+  /** A key that gpg holds, `gpg:FINGERPRINT`, instead of one that is made. */
+  readonly newSigner?: string | undefined;
   /** Signs the new root where the collection's key is lost, or not to be used any more. */
   readonly recoveryKey?: KeyFile | undefined;
   /** The old key is in wrong hands: its revocation certificate, where there is one, travels with the next bundle. */
@@ -109,7 +112,7 @@ export async function rotateKeys(options: RotateOptions, context: Context): Prom
     for (const role of [...resigned]) if (BY_EXPORT.has(role) || role === 'root') resigned.delete(role);
     const byOthers = [...resigned].filter((role) => !replaced.has(role) || thresholdOf(state, role) > 1);
     const rootKeys = changesRoot && !recovery ? ['root'] : [];
-    const opened = await collection.keyring([...rootKeys, ...byOthers], options.passphrase);
+    const opened = await collection.keyring([...rootKeys, ...byOthers], options);
     const known = recovery ? [...opened, recovery] : [...opened];
     if (changesRoot) requireSigners(state, 'root', known);
     for (const role of byOthers) if (!replaced.has(role)) requireSigners(state, role, known);
@@ -178,6 +181,7 @@ const exchange = (keyids: readonly string[], old: string, fresh: string): string
   keyids.map((keyId) => (keyId === old ? fresh : keyId));
 
 async function makeNewKey(collection: Collection, options: RotateOptions, created: Date) {
+  if (options.newSigner !== undefined) return await takeGpgKey(options.newSigner, options);
   const passphrase = await options.newPassphrase(`the new key of the collection ${collection.name}`);
   if (passphrase === undefined) {
     throw new SealiftError('passphrase-needed', 'the new key needs a passphrase', {
@@ -206,8 +210,7 @@ async function keyToReplace(
   const here: string[] = [];
   for (const keyId of candidates) {
     const key = found.keys.get(keyId);
-    if (key && (await readFileLimited(secretFile(state.directory, key), state.limits.certificate)))
-      here.push(keyId);
+    if (key && (await findSecretFile(state.directory, key)) !== undefined) here.push(keyId);
   }
   if (here.length === 1) return here[0];
   if (here.length === 0) {
@@ -308,15 +311,11 @@ async function retire(
   for (const [keyId, role] of gone) {
     const key = keysOfRole(before, role)?.keys.get(keyId);
     if (!key || used.has(keyId)) continue;
-    const file = secretFile(before.directory, key);
+    const file = await findSecretFile(before.directory, key);
+    if (file === undefined) continue; // the key was lost, or is elsewhere
     const aside = path.join(path.dirname(file), folder, path.basename(file));
     await makeDirectory(path.dirname(aside), 0o700);
-    try {
-      await rename(file, aside);
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === 'ENOENT') continue; // the key was lost
-      throw error;
-    }
+    await rename(file, aside);
     await fsyncDirectory(path.dirname(aside));
     await fsyncDirectory(path.dirname(file));
     moved.push(aside);

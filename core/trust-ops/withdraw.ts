@@ -55,7 +55,7 @@ export async function withdrawNames(options: WithdrawOptions, context: Context):
       const names = byRole.get(role) ?? new Map<string, string>();
       byRole.set(role, names.set(name, reason));
     }
-    const signers = await collection.keyring([...byRole.keys()], options.passphrase);
+    const signers = await collection.keyring([...byRole.keys()], options);
     const isRequest = options.request !== undefined;
     for (const role of byRole.keys()) signersHere(state, role, signers, isRequest);
     const version = await collection.reserveVersion();

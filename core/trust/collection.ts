@@ -5,7 +5,7 @@
  *     counter                  the last version that was given out; a number is never given twice
  *     metadata/                every root by number, timestamp.json, and VERSION.ROLE.json
  *     certificates/FPR.pgp     OpenPGP certificates, binary
- *     keys/                    encrypted secret keys: FPR.asc or KEYID.pem
+ *     keys/                    encrypted secret keys: FPR.asc or KEYID.pem; FPR.gpg is a note that gpg holds it
  *     revocation/FPR.asc       revocation certificates, to be published when a key is lost
  *     staged.json, staged/     what was signed by hand and waits for the next bundle (staging.ts)
  *     .lock
@@ -14,7 +14,16 @@
  * snapshot and timestamp exist with version 1, so that the first bundle has version 2.
  */
 export { type CreateCollectionOptions, createCollection } from './collection/create.ts';
-export { type MadeKey, makeKey, requireSigners, secretFile } from './collection/keys.ts';
+export {
+  findSecretFile,
+  heldByGpg,
+  type MadeKey,
+  makeKey,
+  readHeld,
+  requireSigners,
+  secretFile,
+  takeGpgKey,
+} from './collection/keys.ts';
 export { openCollection } from './collection/open.ts';
 export {
   DEFAULT_LIFETIMES,

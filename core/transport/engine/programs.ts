@@ -1,7 +1,5 @@
 /** Other programs, asked for an image: without a shell, with a fixed list of arguments, and ended with the run. */
 import { spawn } from 'node:child_process';
-import { constants } from 'node:fs';
-import { access, stat } from 'node:fs/promises';
 import path from 'node:path';
 import type { Context } from '../../context.ts';
 import { inert, SealiftError } from '../../errors.ts';
@@ -10,27 +8,6 @@ import type { SourceOptions } from '../source.ts';
 const MOST_MESSAGE = 4096;
 /** Milliseconds a program has to tidy up after it was asked to end. */
 const PATIENCE = 5000;
-
-/** The first of `names` that is on the PATH of the given environment. */
-export async function findProgram(
-  names: readonly string[],
-  environment: SourceOptions['environment'],
-): Promise<{ readonly name: string; readonly file: string } | undefined> {
-  for (const name of names) {
-    for (const directory of (environment?.['PATH'] ?? '').split(path.delimiter)) {
-      // A relative entry would make what runs depend on where sealift was started.
-      if (!path.isAbsolute(directory)) continue;
-      const file = path.join(directory, name);
-      try {
-        await access(file, constants.X_OK);
-        if ((await stat(file)).isFile()) return { name, file };
-      } catch {
-        // not here
-      }
-    }
-  }
-  return undefined;
-}
 
 /**
  * Runs a program to its end. Resolves to what it said on standard error where it failed.

@@ -9,13 +9,14 @@ import type { Context } from '../../context.ts';
 import { inert, SealiftError } from '../../errors.ts';
 import { blobPath } from '../../oci/digest.ts';
 import { formatReference, imageName } from '../../oci/reference.ts';
+import { findProgram } from '../../programs.ts';
 import { dockerArchive } from '../archive/docker.ts';
 import { makeTemporary, type OpenArchive, openArchiveFile, spoolStream } from '../archive/spool.ts';
 import { indexTar } from '../archive/tar-index.ts';
 import { archivedLayout } from '../layout/source.ts';
 import type { Location } from '../location.ts';
 import type { Source, SourceOptions } from '../source.ts';
-import { findProgram, runProgram } from './programs.ts';
+import { runProgram } from './programs.ts';
 
 type EngineLocation = Extract<Location, { kind: 'docker-daemon' | 'containers-storage' | 'containerd' }>;
 

@@ -7,10 +7,11 @@ import { fsyncDirectory, makeDirectory, temporaryName, writeFileDurably } from '
 import { canonicalJson } from '../../json/canonical.ts';
 import type { JsonObject, JsonValue } from '../../json/strict.ts';
 import { DEFAULT_LIMITS, type Limits } from '../../limits.ts';
+import type { KeyAccess } from '../../workflow-options.ts';
 import { BUNDLE_PREFIX, formatDate, parseRoot, rootFingerprint } from '../metadata.ts';
 import { prefixPatterns } from '../search.ts';
 import type { Signer } from '../signer.ts';
-import { exists, makeKey } from './keys.ts';
+import { exists, makeKey, takeGpgKey } from './keys.ts';
 import { openCollection } from './open.ts';
 import {
   after,
@@ -31,7 +32,10 @@ export interface CreateCollectionOptions {
   readonly directory: string;
   readonly name: string;
   readonly keys: 'openpgp' | 'native';
+  /** Of the key that is made; not looked at where gpg holds it. */
   readonly passphrase: string;
+  /** The collection's key is one that gpg holds. */
+  readonly signer?: { readonly reference: string; readonly access: KeyAccess } | undefined;
   readonly recoveryPassphrase: string;
   /** Where the recovery key goes; it belongs on another medium. */
   readonly recoveryFile: string;
@@ -83,7 +87,9 @@ export async function createCollection(options: CreateCollectionOptions): Promis
     });
   }
   const userId = options.userId ?? options.name;
-  const main = await makeKey(options, options.passphrase, userId, created);
+  const main = options.signer
+    ? await takeGpgKey(options.signer.reference, options.signer.access)
+    : await makeKey(options, options.passphrase, userId, created);
   const recovery = await makeKey(options, options.recoveryPassphrase, recoveryUserId(userId), created);
   const metadata = await firstMetadata(main.signer, recovery.signer, created, options.lifetimes ?? {});
   const root = metadata.get('1.root.json') ?? Buffer.alloc(0);

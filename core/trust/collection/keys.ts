@@ -4,8 +4,11 @@ import { generateKeyPairSync, type KeyObject } from 'node:crypto';
 import { stat } from 'node:fs/promises';
 import path from 'node:path';
 import { inert, SealiftError } from '../../errors.ts';
+import { checkFormat, parseDocument } from '../../fs/document.ts';
 import { readFileLimited } from '../../fs/durable.ts';
-import type { PassphraseProvider } from '../../workflow-options.ts';
+import { canonicalJson } from '../../json/canonical.ts';
+import type { KeyAccess, PassphraseProvider } from '../../workflow-options.ts';
+import { openGpgSigner } from '../gpg.ts';
 import { keyIdOf, type TufKey } from '../keys.ts';
 import type { RoleKeys } from '../metadata.ts';
 import { loadOpenpgp } from '../openpgp-packets.ts';
@@ -20,6 +23,12 @@ export interface MadeKey {
   readonly fileName: string;
   readonly secret: string;
   readonly revocation?: string | undefined;
+}
+
+/** A key that gpg holds, in the place of one that is made. @throws SealiftError as `openGpgSigner` */
+export async function takeGpgKey(reference: string, access: KeyAccess): Promise<MadeKey> {
+  const signer = await openGpgSigner(reference, access);
+  return { signer, fileName: `${signer.fingerprint}.gpg`, secret: heldByGpg(signer.reference).toString() };
 }
 
 /** A new key pair, its secret half encrypted. */
@@ -86,19 +95,55 @@ export function secretFile(directory: string, key: TufKey): string {
   return path.join(directory, DIRECTORIES.keys, name);
 }
 
+/** A note below keys/ that gpg holds the secret half, and by which name. */
+const heldFile = (directory: string, key: TufKey): string =>
+  path.join(directory, DIRECTORIES.keys, `${key.keyval.public}.gpg`);
+
+/** What stands in such a note. */
+export function heldByGpg(reference: string): Buffer {
+  return canonicalJson({ formatVersion: 1, requires: [], signer: reference });
+}
+
+/** Where the secret half of a key is: its file, or the note that gpg holds it; undefined where it is elsewhere. */
+export async function findSecretFile(directory: string, key: TufKey): Promise<string | undefined> {
+  const file = secretFile(directory, key);
+  if (await exists(file)) return file;
+  const held = heldFile(directory, key);
+  return key.keytype === 'openpgp' && (await exists(held)) ? held : undefined;
+}
+
+/** What a note says; undefined for any other file. @throws SealiftError `state-damaged`, `format-unsupported` */
+export function readHeld(file: string, bytes: Uint8Array): string | undefined {
+  if (!file.endsWith('.gpg')) return undefined;
+  const document = parseDocument(bytes, {
+    file,
+    hint: 'sealift trust key import gpg:FINGERPRINT writes it anew',
+    maxBytes: 4096,
+  });
+  checkFormat(document, file, 1, []);
+  return document.string('signer', /^gpg:[0-9A-Fa-f]{40}!?$/);
+}
+
 /** Reads a secret key; undefined where it is not here. */
 async function openSecret(
   state: CollectionState,
   key: TufKey,
-  passphrase: string,
+  passphrase: string | KeyAccess,
 ): Promise<Signer | undefined> {
-  const file = secretFile(state.directory, key);
-  const secret = await readFileLimited(file, state.limits.certificate);
-  if (!secret) return undefined;
-  const signer =
-    key.keytype === 'openpgp'
-      ? await openOpenpgpSigner(secret, passphrase, file)
-      : openNativeSigner(secret, passphrase, file);
+  const file = await findSecretFile(state.directory, key);
+  const secret = file === undefined ? undefined : await readFileLimited(file, state.limits.certificate);
+  if (file === undefined || !secret) return undefined;
+  const reference = readHeld(file, secret);
+  let signer: Signer;
+  if (reference !== undefined) {
+    if (typeof passphrase === 'string') return undefined;
+    signer = await openGpgSigner(reference, passphrase);
+  } else if (typeof passphrase !== 'string') return undefined;
+  else
+    signer =
+      key.keytype === 'openpgp'
+        ? await openOpenpgpSigner(secret, passphrase, file)
+        : openNativeSigner(secret, passphrase, file);
   if (signer.keyId !== keyIdOf(key)) throw damaged('a key file holds another key than its name says', file);
   return signer;
 }
@@ -118,9 +163,13 @@ export async function unlock(state: CollectionState, passphrase: string): Promis
 export async function openKeyring(
   state: CollectionState,
   roles: readonly string[],
-  passphrase: PassphraseProvider,
+  access: KeyAccess,
 ): Promise<readonly Signer[]> {
   const opened = new Map<string, Signer>();
+  for (const reference of access.signers ?? []) {
+    const signer = await openGpgSigner(reference, access);
+    opened.set(signer.keyId, signer);
+  }
   const working: string[] = [];
   for (const role of roles) {
     const found = keysOfRole(state, role);
@@ -129,8 +178,12 @@ export async function openKeyring(
     for (const keyId of found.keyids) {
       if (missing <= 0) break;
       const key = found.keys.get(keyId);
-      if (!key || opened.has(keyId) || !(await exists(secretFile(state.directory, key)))) continue;
-      const signer = await openWithAny(state, key, working, passphrase, opened.size === 0);
+      const file = key && (await findSecretFile(state.directory, key));
+      if (!key || file === undefined || opened.has(keyId)) continue;
+      const signer = file.endsWith('.gpg')
+        ? await openSecret(state, key, access)
+        : await openWithAny(state, key, working, access.passphrase, opened.size === 0);
+      if (!signer) throw damaged('a key file went away', file);
       opened.set(keyId, signer);
       missing -= 1;
     }

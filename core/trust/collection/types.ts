@@ -1,7 +1,7 @@
 /** What a collection offers, and what it is asked for. */
 import type { Lock } from '../../fs/lock.ts';
 import type { CollectionSummary } from '../../results.ts';
-import type { PassphraseProvider } from '../../workflow-options.ts';
+import type { KeyAccess } from '../../workflow-options.ts';
 import type { Signer } from '../signer.ts';
 import type { CollectionState } from './state.ts';
 
@@ -79,9 +79,9 @@ export interface Collection {
   /**
    * Opens keys that lie in keys/, for each of `roles` as many as its threshold asks for. Fewer where the others are
    * elsewhere: whoever signs says what is missing. A passphrase that opened one key is tried on the next.
-   * @throws SealiftError `passphrase-needed`
+   * @throws SealiftError `passphrase-needed`, and what `openGpgSigner` throws of keys that gpg holds
    */
-  keyring(roles: readonly string[], passphrase: PassphraseProvider): Promise<readonly Signer[]>;
+  keyring(roles: readonly string[], access: KeyAccess): Promise<readonly Signer[]>;
   /**
    * Keeps signed roots and target roles until the next bundle takes them along; all or none. Hold the lock.
    * @throws SealiftError what a gate would say of them: `root-chain-broken`, `signature-threshold` and its kin

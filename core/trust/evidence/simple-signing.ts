@@ -11,6 +11,7 @@ import { asObject, asString, assertOnlyKeys, parseJson } from '../../json/strict
 import { type Digest, digestAlgorithm, digestOf, isDigest } from '../../oci/digest.ts';
 import { GENERATOR } from '../../version.ts';
 import type { CertificateKey } from '../certificates.ts';
+import type { GpgSigner } from '../gpg.ts';
 import { MAX_AHEAD_MS } from '../openpgp.ts';
 import {
   loadOpenpgp,
@@ -426,7 +427,7 @@ export function claimedSigner(bytes: Uint8Array): string | undefined {
  * @param reference full name with a tag or a digest
  */
 export async function makeSimpleSignature(
-  privateKey: PrivateKey,
+  privateKey: PrivateKey | Pick<GpgSigner, 'signMessage'>,
   reference: string,
   digest: Digest,
   created: Date,
@@ -440,6 +441,7 @@ export async function makeSimpleSignature(
     },
     optional: { creator: GENERATOR, timestamp: Math.floor(created.getTime() / 1000) },
   });
+  if ('signMessage' in privateKey) return await privateKey.signMessage(Buffer.from(payload));
   return (await sign({
     message: await createMessage({ binary: Buffer.from(payload), date: created }),
     signingKeys: privateKey,

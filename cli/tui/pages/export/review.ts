@@ -100,7 +100,10 @@ function runExport(app: App, draft: Draft): void {
       heading: `Writing ${inert(output, 300)}`,
       run: async (context) =>
         app.options.workflows.exportBundle(
-          await exportOptions(app, draft, (purpose) => askPassphrase(app, purpose, context.signal)),
+          {
+            ...(await exportOptions(app, draft, (purpose) => askPassphrase(app, purpose, context.signal))),
+            gpg: { environment: app.options.env, ask: 'provider', signal: context.signal },
+          },
           context,
         ),
       done: (result, self) => app.replace(self, exportedPage(app, result)),

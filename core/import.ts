@@ -692,6 +692,7 @@ function recordOf(
         subject,
         ...(tag === undefined ? {} : { tag }),
       })),
+    ...(listed.digestMadeHere === true ? { digestMadeHere: true as const } : {}),
     collectionId: trust.collectionId,
     bundleVersion: trust.manifest.version,
     role: image.role,

@@ -70,7 +70,7 @@ async function inspectStore(location: string, context: Context): Promise<Inspect
           size,
           state: 'carried',
         })),
-        digestMadeHere: false,
+        digestMadeHere: record.digestMadeHere === true,
       }),
     ),
     verified: true,

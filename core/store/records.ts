@@ -1,6 +1,6 @@
 /** The record of one admitted image (docs/state.md): what was let in under a name, and on whose word. */
 import { createHash } from 'node:crypto';
-import { checkFormat, parseDocument, SHA256_HEX, TIMESTAMP } from '../fs/document.ts';
+import { checkFormat, type DocumentReader, parseDocument, SHA256_HEX, TIMESTAMP } from '../fs/document.ts';
 import { canonicalJson } from '../json/canonical.ts';
 import { subjectOfAttachedTag } from '../oci/attached-tag.ts';
 import { type Digest, digestAlgorithm, digestHex, isDigest } from '../oci/digest.ts';
@@ -35,6 +35,8 @@ export interface ImageRecord {
   /** Children of an index that were not carried. */
   readonly omitted: readonly Digest[];
   readonly evidence: readonly EvidenceRecord[];
+  /** The digest is that of no registry: it was made when the image was exported. */
+  readonly digestMadeHere?: true | undefined;
   readonly collectionId: string;
   readonly bundleVersion: number;
   /** The role that answered for the name. */
@@ -87,6 +89,7 @@ export function encodeRecord(record: ImageRecord): Buffer {
       subject,
       ...(tag === undefined ? {} : { tag }),
     })),
+    ...(record.digestMadeHere === true ? { digestMadeHere: true } : {}),
     collection: record.collectionId,
     bundleVersion: record.bundleVersion,
     role: record.role,
@@ -135,10 +138,18 @@ export function parseRecord(bytes: Uint8Array, file: string): ImageRecord {
         ...(tag === undefined ? {} : { tag }),
       };
     }),
+    ...(flag(document, 'digestMadeHere') ? { digestMadeHere: true as const } : {}),
     collectionId: document.string('collection', SHA256_HEX),
     bundleVersion: document.integer('bundleVersion'),
     role: document.string('role'),
     importedAt: document.string('importedAt', TIMESTAMP),
     trustExpires: document.string('trustExpires', TIMESTAMP),
   };
+}
+
+/** `true` or nothing. */
+function flag(document: DocumentReader, key: string): boolean {
+  const value = Object.hasOwn(document.value, key) ? document.value[key] : undefined;
+  if (value === undefined || value === true) return value === true;
+  throw document.damaged(`${key} is neither true nor absent`);
 }

@@ -36,3 +36,10 @@ export function fullName(name: string): string {
     throw error;
   }
 }
+
+/** What a bundle or a store keeps of where the digest of an image came from. */
+export function madeHere(image: { readonly digestMadeHere?: true | undefined } | undefined): {
+  readonly digestMadeHere?: true;
+} {
+  return image?.digestMadeHere === true ? { digestMadeHere: true } : {};
+}

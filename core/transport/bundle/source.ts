@@ -7,7 +7,7 @@ import { blobPath, isDigest } from '../../oci/digest.ts';
 import type { Location } from '../location.ts';
 import type { Source } from '../source.ts';
 import { readTagged } from '../tagged.ts';
-import { findByName } from './names.ts';
+import { findByName, madeHere } from './names.ts';
 
 /**
  * Reads a bundle without a gate: its form and every digest are checked, its signatures are not, and a notice says so.
@@ -42,16 +42,16 @@ export async function openBundleSource(
       async manifest(reference) {
         if (isDigest(reference)) {
           const bytes = await bundle.readBlob(blobPath(reference), context.limits.manifest);
-          const known =
-            manifest.images.find(({ digest }) => digest === reference) ??
-            manifest.evidence.find(({ digest }) => digest === reference);
-          return { bytes, mediaType: known?.mediaType ?? '', digest: reference };
+          const image = manifest.images.find(({ digest }) => digest === reference);
+          const known = image ?? manifest.evidence.find(({ digest }) => digest === reference);
+          return { bytes, mediaType: known?.mediaType ?? '', digest: reference, ...madeHere(image) };
         }
-        const { digest, mediaType } = findByName(manifest.images, reference, 'bundle');
+        const image = findByName(manifest.images, reference, 'bundle');
         return {
-          bytes: await bundle.readBlob(blobPath(digest), context.limits.manifest),
-          mediaType,
-          digest,
+          bytes: await bundle.readBlob(blobPath(image.digest), context.limits.manifest),
+          mediaType: image.mediaType,
+          digest: image.digest,
+          ...madeHere(image),
         };
       },
       async blob({ digest, size }) {
@@ -84,7 +84,7 @@ export async function openBundleSource(
           name,
           reference: name,
           digest,
-          ...(digestMadeHere ? { digestMadeHere } : {}),
+          ...madeHere({ digestMadeHere }),
         })),
       omits: (digest) => omitted.has(digest),
       close: () => bundle.close(),

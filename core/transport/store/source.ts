@@ -5,7 +5,7 @@ import { type Digest, isDigest } from '../../oci/digest.ts';
 import type { OpenedBlob } from '../../oci/layout.ts';
 import type { EvidenceRecord } from '../../store/store.ts';
 import { openStore } from '../../store/store.ts';
-import { findByName } from '../bundle/names.ts';
+import { findByName, madeHere } from '../bundle/names.ts';
 import { readContent } from '../content.ts';
 import type { Location } from '../location.ts';
 import type { Source } from '../source.ts';
@@ -33,14 +33,16 @@ export async function openStoreSource(
   return {
     location: inert(`store:${directory}`),
     async manifest(reference) {
-      const known = isDigest(reference)
-        ? (images.find(({ digest }) => digest === reference) ?? evidence.get(reference))
+      const image = isDigest(reference)
+        ? images.find(({ digest }) => digest === reference)
         : findByName(images, reference, 'store');
+      const known = image ?? (isDigest(reference) ? evidence.get(reference) : undefined);
       const digest = known?.digest ?? (reference as Digest);
       return {
         bytes: await store.readBlob(digest, context.limits.manifest),
         mediaType: known?.mediaType ?? '',
         digest,
+        ...madeHere(image),
       };
     },
     blob: async (blob) => readContent(() => openBlob(blob.digest), blob, context.signal),
@@ -54,7 +56,13 @@ export async function openStoreSource(
       readTagged([...evidence.values()], subject, (digest) =>
         store.readBlob(digest, context.limits.manifest),
       ),
-    names: async () => images.map(({ name, digest }) => ({ name, reference: name, digest })),
+    names: async () =>
+      images.map((image) => ({
+        name: image.name,
+        reference: image.name,
+        digest: image.digest,
+        ...madeHere(image),
+      })),
     omits: (digest) => omitted.has(digest),
     close: async () => {},
   };

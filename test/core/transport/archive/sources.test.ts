@@ -6,6 +6,7 @@ import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { isSealiftError } from '../../../../core/errors.ts';
 import { exportBundle } from '../../../../core/export.ts';
+import { inspectLocation } from '../../../../core/inspect.ts';
 import type { ImageSummary } from '../../../../core/results.ts';
 import { parseLocation } from '../../../../core/transport/location.ts';
 import type { ExportOptions } from '../../../../core/workflow-options.ts';
@@ -436,6 +437,19 @@ describePeer(['skopeo'], 'archives of skopeo', () => {
 });
 
 describe('bundle and store', () => {
+  it('keep that a digest was made here', async () => {
+    const saved = write(dockerArchiveOf([{ root: singleImage('kept'), tags: ['acme/kept:1'] }]));
+    const first = at('kept.tar');
+    const [made] = await exported(`docker-archive:${saved}`, { file: first });
+    expect(made).toMatchObject({ name: 'docker.io/acme/kept:1', digestMadeHere: true });
+    await world.pin(first);
+    await world.import(first);
+    for (const location of [`bundle:${first}`, `store:${world.store}:docker.io/acme/kept:1`])
+      expect((await exported(location))[0]).toMatchObject({ digest: made?.digest, digestMadeHere: true });
+    const { images } = await inspectLocation({ location: world.store, names: [] }, world.context());
+    expect(images.find(({ name }) => name === made?.name)?.digestMadeHere).toBe(true);
+  });
+
   it('give on what they hold, names, digests and evidence, also of a part of the platforms', async () => {
     const first = at('first.tar');
     const other = await world.stranger();

@@ -29,6 +29,7 @@ export const ERROR_CODES = {
   'store-not-found': ['usage', 'there is no store at that place'],
   'name-not-found': ['usage', 'that name is not in the bundle or the store'],
   'name-conflict': ['usage', 'one name was given two different images'],
+  'code-unknown': ['usage', 'no past export of the collection is remembered by that code, or any'],
   // malformed
   'bundle-not-canonical': ['malformed', 'a byte of the archive is not what the format prescribes'],
   'bundle-truncated': ['malformed', 'the archive ends too early'],
@@ -83,6 +84,7 @@ export const ERROR_CODES = {
   'policy-missing': ['trust', 'the policy that was set is gone, or is not the one that was set'],
   'signature-expired': ['trust', 'a signature has expired'],
   'requirement-unmet': ['trust', 'evidence the publisher or the policy demands is not there'],
+  'receipt-mismatch': ['trust', 'a receipt or an earlier bundle is of another collection'],
   // source
   'source-unreachable': ['source', 'a registry could not be reached, or broke off'],
   'source-unauthorized': ['source', 'a registry refused the credentials, or wants some'],

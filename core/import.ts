@@ -3,9 +3,14 @@
  * appears under its name only when all of it is there. Trust is kept as soon as it has verified, whatever happens
  * to the rest.
  */
+import { createHash } from 'node:crypto';
 import type { BundleManifest } from './bundle/manifest.ts';
 import type { BlobPiece, BundleReader, FileBundle, StreamBlob, StreamBundle } from './bundle/reader.ts';
 import type { Context } from './context.ts';
+import { recordArrival } from './delta/arrivals.ts';
+import { baseSummary } from './delta/base.ts';
+import { paperCode } from './delta/code.ts';
+import { type ImportBase, openImportBase } from './delta/import-base.ts';
 import { isSealiftError, SealiftError, toSealiftError } from './errors.ts';
 import { formatTimestamp } from './fs/document.ts';
 import { type Gate, type KeptChange, openGate } from './gate/gate.ts';
@@ -123,7 +128,11 @@ async function admitBundle(
     await keeper.finish(trust);
     selectImages(trust.images, options.only);
     const policy = await findPolicy({ gate: options.gate }, trust.set.time, context);
-    const intake = await openIntake(reader, trust.manifest, store, context);
+    const base = await openImportBase(trust.manifest, store, options, context, async () => {});
+    const intake = await openIntake(reader, trust.manifest, store, context).catch(async (error: unknown) => {
+      await base.close();
+      throw error;
+    });
     try {
       const content = await judgeContent(
         trust.manifest,
@@ -132,6 +141,7 @@ async function admitBundle(
         checklist,
         context,
         policy,
+        base.holder,
       );
       const asked = selectImages(applyDecisions(trust.images, content), options.only);
       const chosen = choosePassing(asked, content, options);
@@ -157,7 +167,7 @@ async function admitBundle(
         return [undefined, `${formatBytes(needed)} needed, ${formatBytes(free)} free`];
       });
       const written = await checklist.run('layers', async () => {
-        const done = await intake.take(wanted).catch((error: unknown) => {
+        const done = await takeAll(base, intake, wanted).catch((error: unknown) => {
           throw nameImage(error, chosen, content);
         });
         return [
@@ -166,16 +176,17 @@ async function admitBundle(
         ];
       });
       const refused = asked.filter((image) => !chosen.includes(image));
-      const { outcome, auditHead } = await checklist.run('commit', async () => {
+      const { plan, outcome, auditHead } = await checklist.run('commit', async () => {
         const plan = await planCommit(store, trust, chosen, context);
         // Told first: a crash in between leaves an entry too many, never a change nobody hears of.
         const head = await auditImport(gate, trust, { chosen, refused, policy }, plan, options, context);
         const done = await commit(store, plan);
         return [
-          { outcome: done, auditHead: head },
+          { plan, outcome: done, auditHead: head },
           `${done.imported.length} imported, ${done.unchanged.length} unchanged, ${done.removed.length} removed`,
         ];
       });
+      const code = await noteArrival(gate, reader, trust, plan, refused.length, context);
       return {
         ...report,
         size: intake.size(),
@@ -184,10 +195,12 @@ async function admitBundle(
         store: store.directory,
         ...outcome,
         written,
+        ...(code === undefined ? {} : { code }),
         auditHead,
       };
     } finally {
       await intake.abandon();
+      await base.close();
     }
   } finally {
     await reader.close();
@@ -239,8 +252,21 @@ function reportOf(
     withdrawn: trust.withdrawn,
     vanished: trust.vanished,
     deep: true,
+    base: baseSummary(trust.manifest),
     policy: policyInUse(policy),
     weakened: trust.weakened,
+  };
+}
+
+/** Layers that a delta left out come first: where they fail, nothing else has to be read. */
+async function takeAll(base: ImportBase, intake: Intake, wanted: ReadonlySet<Digest>): Promise<Written> {
+  const before = await base.take(wanted);
+  const carried = new Set([...wanted].filter((digest) => !base.leftOut.has(digest)));
+  const { bytes, blobs, reusedBytes } = await intake.take(carried);
+  return {
+    bytes: before.bytes + bytes,
+    blobs: before.blobs + blobs,
+    reusedBytes: before.reusedBytes + reusedBytes,
   };
 }
 
@@ -344,8 +370,8 @@ async function openIntake(
   context: Context,
 ): Promise<Intake> {
   const sizes = new Map(
-    manifest.entries.flatMap(({ name, size, kind }) =>
-      kind && size !== undefined ? [[digestOfName(name), size] as const] : [],
+    [...manifest.entries.filter(({ kind }) => kind), ...(manifest.base?.missing ?? [])].flatMap(
+      ({ name, size }) => (size === undefined ? [] : [[digestOfName(name), size] as const]),
     ),
   );
   const missingBytes = async (wanted: ReadonlySet<Digest>): Promise<number> => {
@@ -660,6 +686,31 @@ async function commit(store: Store, plan: CommitPlan): Promise<Outcome> {
     unchanged: records.filter((record) => !isNew(record)).map(({ name }) => name),
     removed,
   };
+}
+
+/** Notes for receipts what has arrived; resolves to its code where every image of the bundle is in the store. */
+async function noteArrival(
+  gate: Gate,
+  { head }: BundleReader,
+  { collectionId, manifest }: TrustJudgement,
+  { before, records, withdrawn }: CommitPlan,
+  refused: number,
+  context: Context,
+): Promise<string | undefined> {
+  const after = new Map([...before, ...records.map(({ name, digest }) => [name, digest] as const)]);
+  for (const name of withdrawn) after.delete(name);
+  const arrival = {
+    version: manifest.version,
+    manifest: createHash('sha256').update(head.manifest).digest('hex'),
+    at: formatTimestamp(context.now),
+    images: manifest.images.length,
+    admitted: manifest.images.filter(({ name, digest }) => after.get(name) === digest).length,
+    refused,
+  };
+  await recordArrival(gate.directory, collectionId, arrival);
+  return arrival.admitted === arrival.images
+    ? paperCode({ collection: collectionId, ...arrival })
+    : undefined;
 }
 
 function recordOf(

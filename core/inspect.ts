@@ -2,6 +2,7 @@
 
 import { readClaims } from './claims.ts';
 import type { Context } from './context.ts';
+import { baseSummary } from './delta/base.ts';
 import { SealiftError } from './errors.ts';
 import { evidenceKind } from './evidence/kinds.ts';
 import { kindOfPath } from './locate.ts';
@@ -42,8 +43,8 @@ function select(result: InspectResult, { names }: InspectOptions): InspectResult
 }
 
 async function inspectBundle(location: string, context: Context): Promise<InspectResult> {
-  const { collection, images } = await readClaims(location, context);
-  return { kind: 'bundle', location, collection, images, verified: false };
+  const { collection, images, manifest } = await readClaims(location, context);
+  return { kind: 'bundle', location, collection, images, base: baseSummary(manifest), verified: false };
 }
 
 async function inspectStore(location: string, context: Context): Promise<InspectResult> {

@@ -6,6 +6,7 @@ import { createHash } from 'node:crypto';
 import { type BundleManifest, parseBundleManifest } from './bundle/manifest.ts';
 import { type BundleHead, type BundleReader, checkDockerManifest } from './bundle/reader.ts';
 import type { Context } from './context.ts';
+import { type BaseHolder, checkBase } from './delta/base.ts';
 import { inert, isSealiftError, SealiftError, toSealiftError } from './errors.ts';
 import type { CheckName } from './events.ts';
 import type { KeptState } from './gate/gate.ts';
@@ -440,7 +441,11 @@ export interface PolicyInForce {
 /** Gives the bytes of a manifest that the bundle lists. */
 export type ManifestReader = (name: string) => Promise<Uint8Array>;
 
-/** Checks base, manifests and evidence: all that the carried images need is in the bundle, and nothing else. */
+/**
+ * Checks base, manifests and evidence: all that the carried images need is in the bundle or, of layers, in its base,
+ * and nothing else is.
+ * @param base where the layers may be that a delta left out; absent where there is nobody to ask
+ */
 export async function judgeContent(
   manifest: BundleManifest,
   head: BundleHead,
@@ -448,20 +453,14 @@ export async function judgeContent(
   checklist: Checklist,
   context: Context,
   policy?: PolicyInForce | undefined,
+  base?: BaseHolder | undefined,
 ): Promise<ContentJudgement> {
-  await checklist.run('base', () => {
-    if (manifest.base) {
-      throw new SealiftError(
-        'base-needed',
-        `the bundle is a delta on version ${manifest.base.version}, which is not here`,
-        {
-          subject: manifest.base.collection,
-          hint: 'ask for a full export',
-        },
-      );
-    }
-    return [undefined, 'complete, no base needed'];
-  });
+  const layers = async () => {
+    const finder = new ContentWalker(manifest, read, context);
+    for (const image of manifest.images) await finder.image(image);
+    return finder.blobs;
+  };
+  await checkBase(manifest, base, layers, checklist, context);
   const walker = new ContentWalker(manifest, read, context);
   await checklist.run('manifests', async () => {
     for (const image of manifest.images) await walker.image(image);
@@ -564,6 +563,8 @@ class ContentWalker {
   readonly #read: ManifestReader;
   readonly #context: Context;
   readonly #sizes: ReadonlyMap<string, number>;
+  /** Layers that a delta left out. */
+  readonly #leftOut: ReadonlyMap<string, number>;
   readonly #parsed = new Map<Digest, ParsedManifest>();
   readonly #used = new Set<string>();
 
@@ -574,6 +575,7 @@ class ContentWalker {
     this.#sizes = new Map(
       manifest.entries.flatMap(({ name, size, kind }) => (kind && size !== undefined ? [[name, size]] : [])),
     );
+    this.#leftOut = new Map(manifest.base?.missing.map(({ name, size }) => [name, size]));
   }
 
   async image(image: ListedImage): Promise<void> {
@@ -586,13 +588,13 @@ class ContentWalker {
       if (depth > this.#context.limits.graphDepth)
         throw this.#refuse('manifest-invalid', image, 'image is nested too deeply');
       const parsed = await this.#take(digest, size, mediaType, image, mine);
-      for (const blob of [parsed.config, ...parsed.layers])
-        if (blob) this.#need(blob.digest, blob.size, image, mine);
+      if (parsed.config) this.#need(parsed.config.digest, parsed.config.size, image, mine);
+      for (const layer of parsed.layers) this.#need(layer.digest, layer.size, image, mine, true);
       for (const child of parsed.manifests) {
         if (omitted.has(child.digest)) skipped.add(child.digest);
         else if (isManifestType(child.mediaType) || isIndexType(child.mediaType)) {
           await visit(child.digest, child.size, child.mediaType, depth + 1);
-        } else this.#need(child.digest, child.size, image, mine);
+        } else this.#need(child.digest, child.size, image, mine, true);
       }
     };
     await visit(image.digest, image.size, image.mediaType, 0);
@@ -674,11 +676,15 @@ class ContentWalker {
 
   /** Blobs that nothing refers to have no business in a bundle. */
   refuseStrays(): void {
-    for (const name of this.#sizes.keys()) {
+    for (const name of [...this.#sizes.keys(), ...this.#leftOut.keys()]) {
       if (!this.#used.has(name)) {
-        throw new SealiftError('bundle-not-canonical', 'the bundle has a blob that no image needs', {
-          subject: name,
-        });
+        throw new SealiftError(
+          'bundle-not-canonical',
+          'the bundle has or left out a blob that no image needs',
+          {
+            subject: name,
+          },
+        );
       }
     }
   }
@@ -742,9 +748,10 @@ class ContentWalker {
     return parsed;
   }
 
-  #need(digest: Digest, size: number, image: ListedImage, mine: Set<Digest>): void {
+  /** Only layers may have been left out: what anything is decided by is in the bundle itself. */
+  #need(digest: Digest, size: number, image: ListedImage, mine: Set<Digest>, isLayer = false): void {
     const name = blobPath(digest);
-    const found = this.#sizes.get(name);
+    const found = this.#sizes.get(name) ?? (isLayer ? this.#leftOut.get(name) : undefined);
     if (found === undefined) throw this.#refuse('blob-missing', image, `${digest} is not in the bundle`);
     if (found !== size)
       throw this.#refuse(

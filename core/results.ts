@@ -105,6 +105,15 @@ export interface Weakening {
   readonly effect: string;
 }
 
+/** What a delta leaves out. */
+export interface BaseSummary {
+  /** The version that the other side is taken to hold. */
+  readonly version: number;
+  /** Layers left out. */
+  readonly blobs: number;
+  readonly bytes: number;
+}
+
 export interface ExportResult {
   /** Path of the bundle; `-` for standard output. */
   readonly output: string;
@@ -117,6 +126,8 @@ export interface ExportResult {
   /** Bytes written to the output in this run and, where it went on from an earlier one, bytes already there. */
   readonly written: { readonly bytes: number; readonly resumedBytes: number };
   readonly resumed: boolean;
+  /** Absent where nothing was left out. */
+  readonly base?: BaseSummary | undefined;
   readonly weakened: readonly Weakening[];
 }
 
@@ -176,6 +187,8 @@ export interface VerifyResult {
   readonly vanished: readonly string[];
   /** True where blobs were read and hashed too. */
   readonly deep: boolean;
+  /** Absent for a whole bundle. */
+  readonly base?: BaseSummary | undefined;
   /** The policy that was applied; that there is none is stated in every report. */
   readonly policy: 'none' | PolicyInUse;
   readonly weakened: readonly Weakening[];
@@ -189,6 +202,8 @@ export interface ImportResult extends VerifyResult {
   /** Names that were taken out of the store because they are withdrawn. */
   readonly removed: readonly string[];
   readonly written: { readonly bytes: number; readonly blobs: number; readonly reusedBytes: number };
+  /** What `export --since` takes on the other side; absent where an image of the bundle is not in the store. */
+  readonly code?: string | undefined;
   /** Head of the audit log after this run, lower-case hex. */
   readonly auditHead: string;
 }
@@ -198,6 +213,8 @@ export interface InspectResult {
   readonly location: string;
   readonly collection?: CollectionSummary | undefined;
   readonly images: readonly ImageSummary[];
+  /** Of a delta: what it leaves out. */
+  readonly base?: BaseSummary | undefined;
   /** False for a bundle nobody has vouched for yet: inspect shows claims, it does not verify. */
   readonly verified: boolean;
 }

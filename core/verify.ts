@@ -14,7 +14,8 @@ import {
   type StreamBundle,
 } from './bundle/reader.ts';
 import type { Context } from './context.ts';
-import { SealiftError } from './errors.ts';
+import { type BaseHolder, baseSummary } from './delta/base.ts';
+import { isSealiftError, SealiftError } from './errors.ts';
 import { openGate } from './gate/gate.ts';
 import { readGatePolicy } from './gate/policy-file.ts';
 import {
@@ -28,7 +29,7 @@ import {
   type ManifestReader,
   type PolicyInForce,
 } from './judge.ts';
-import { blobPath, digestAlgorithm, digestHex, formatDigest } from './oci/digest.ts';
+import { blobPath, digestAlgorithm, digestHex, digestOfBlobPath } from './oci/digest.ts';
 import type { HashAlgorithm, Hashes, StreamSink } from './pool/pool.ts';
 import type { ImageVerdict, VerifyResult } from './results.ts';
 import { fullName } from './transport/bundle/names.ts';
@@ -62,6 +63,7 @@ export async function verifyBundle(options: VerifyOptions, context: Context): Pr
       checklist,
       context,
       policy,
+      await findBase(options),
     );
     const images = selectImages(applyDecisions(trust.images, judged), options.names);
     if (options.deep) {
@@ -81,12 +83,28 @@ export async function verifyBundle(options: VerifyOptions, context: Context): Pr
       withdrawn: trust.withdrawn,
       vanished: trust.vanished,
       deep: options.deep,
+      base: baseSummary(trust.manifest),
       policy: policyInUse(policy),
       weakened: trust.weakened,
     };
   } finally {
     await reader.close();
   }
+}
+
+/** The store as the base of a delta, where a gate judges and there is a store. */
+async function findBase(
+  options: Pick<VerifyOptions, 'store' | 'fingerprint' | 'names'>,
+): Promise<BaseHolder | undefined> {
+  if (options.store === undefined || options.fingerprint !== undefined) return undefined;
+  const { openStore } = await import('./store/store.ts');
+  const store = await openStore(options.store, { create: false }).catch((error: unknown) => {
+    if (isSealiftError(error) && error.code === 'store-not-found') return undefined;
+    throw error;
+  });
+  return (
+    store && { words: 'the store', only: options.names, holds: (digest, size) => store.has(digest, size) }
+  );
 }
 
 /**
@@ -370,10 +388,7 @@ export function heldManifests(manifests: ReadonlyMap<string, Uint8Array>): Manif
   };
 }
 
-export function digestOfName(name: string): ReturnType<typeof formatDigest> {
-  const [, algorithm, hex] = name.split('/');
-  return formatDigest(algorithm === 'sha512' ? 'sha512' : 'sha256', hex ?? '');
-}
+export const digestOfName: typeof digestOfBlobPath = digestOfBlobPath;
 
 export function refuseOtherDigest(name: string, algorithm: HashAlgorithm, hex: string | undefined): void {
   const want = digestOfName(name);

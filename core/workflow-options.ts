@@ -31,6 +31,12 @@ export interface KeyAccess {
   readonly signers?: readonly string[] | undefined;
 }
 
+/** What a delta starts from: the last export, a code that was read out, or a file (receipt, request or bundle). */
+export type SinceSpec =
+  | { readonly kind: 'last' }
+  | { readonly kind: 'code'; readonly code: string }
+  | { readonly kind: 'file'; readonly path: string };
+
 export interface ExportOptions extends KeyAccess {
   readonly collection: string;
   readonly images: readonly NamedLocation[];
@@ -59,6 +65,8 @@ export interface ExportOptions extends KeyAccess {
   readonly includeForeign?: boolean | undefined;
   /** Writes manifest.json also where it is not the default. */
   readonly dockerArchive: boolean;
+  /** What the other side holds already: its layers are left out (docs/receipts-and-deltas.md). */
+  readonly since?: SinceSpec | undefined;
   /** Replaces a file that is already at the output. */
   readonly force: boolean;
   /** Forces the sequential (archiver) or the positional writer; chosen by the output otherwise. */
@@ -100,6 +108,8 @@ export interface VerifyOptions {
   readonly deep: boolean;
   /** Policy file to judge by instead of the gate's. */
   readonly policy?: string | undefined;
+  /** Store in which the base of a delta is looked for, where there is one. */
+  readonly store?: string | undefined;
   readonly overrides: TrustOverrides;
 }
 
@@ -111,6 +121,10 @@ export interface ImportOptions {
   readonly only: readonly string[];
   /** Lets in what the policy takes where it refuses other images; without it nothing is let in then. */
   readonly admitPassing?: boolean | undefined;
+  /** Earlier bundles in which the base of a delta is looked for, as bags of bytes. */
+  readonly blobsFrom?: readonly string[] | undefined;
+  /** Reads and hashes what the store has of a delta's base, instead of believing name and size. */
+  readonly checkBase?: boolean | undefined;
   readonly overrides: TrustOverrides;
   /** Asked once when everything is decided and before the first layer is read; false stops with `cancelled`. */
   readonly confirm?: ((result: import('./results.ts').VerifyResult) => Promise<boolean>) | undefined;

@@ -11,6 +11,7 @@ import { mirrorOptions } from '../options/network.ts';
 import { passphraseOptions } from '../options/passphrase.ts';
 import { outputFile } from '../options/paths.ts';
 import { signerOptions } from '../options/signer.ts';
+import { sinceFrom } from '../options/since.ts';
 import { archiveOptions, sourceOptions, temporaryDirectory } from '../options/source.ts';
 import { DEFAULT_RETRY_TIMES, sourceOptionsFrom } from '../options/source-settings.ts';
 import { parseDuration, parseMoment } from '../options/values.ts';
@@ -81,6 +82,12 @@ export const exportCommand: Command = {
       kind: 'flag',
       describe: 'carry no images: a bundle of kilobytes that renews trust, rotates keys and withdraws images',
     },
+    since: {
+      kind: 'text',
+      value: 'WHAT',
+      describe:
+        'leave out layers that the other side holds: a code that was read out, an earlier bundle, or last',
+    },
     force: { kind: 'flag', describe: 'replace a file that is already there' },
     writer: {
       kind: 'text',
@@ -103,6 +110,7 @@ export const exportCommand: Command = {
     'helm template ./chart | sealift export -f - --dry-run',
     'sealift export -f images.txt -f compose.yaml -o images.tar',
     'sealift export --metadata-only -o renewal.tar',
+    'sealift export --since 17-T6QK-0TH7 -f images.txt -o delta.tar',
     'sealift export docker-archive:saved.tar.gz bundle:last-month.tar:quay.io/acme/app:1 -o images.tar',
     'sealift export registry.example/acme/rules:7=file:./rules.json -o rules.tar',
     'sealift export docker-daemon:acme/app:1.0 -o app.tar',
@@ -122,6 +130,7 @@ export const exportCommand: Command = {
     const createdText = args.text('created');
     const created = createdText === undefined ? undefined : parseMoment(createdText, '--created');
     const writer = args.text('writer') as 'sequential' | 'positional' | undefined;
+    const since = await sinceFrom(runtime);
     const concurrency = args.integer('concurrency', 1, 64) ?? 4;
     const retryTimes = args.integer('retry-times', 0, 100) ?? DEFAULT_RETRY_TIMES;
     const given = await Promise.all(args.positionals('IMAGE').map((image) => workflows.parseLocation(image)));
@@ -221,6 +230,7 @@ export const exportCommand: Command = {
         created,
         dockerArchive: args.flag('docker-archive'),
         metadataOnly: args.flag('metadata-only'),
+        ...(since === undefined ? {} : { since }),
         force: args.flag('force'),
         writer,
         passphrase: async (purpose) => {

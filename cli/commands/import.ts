@@ -1,6 +1,7 @@
 import { SealiftError } from '../../core/errors.ts';
 import type { Command } from '../command.ts';
 import { EXIT_CODES } from '../exit-codes.ts';
+import { baseFrom, baseOptions } from '../options/base.ts';
 import { bundleFrom, judgeOptions } from '../options/bundle.ts';
 import { transferOptions } from '../options/common.ts';
 import { parseStoreLocation } from '../options/paths.ts';
@@ -32,6 +33,7 @@ export const importCommand: Command = {
       describe: 'let in what the policy takes where it refuses other images (without it: nothing then)',
     },
     ...mediumOptions,
+    ...baseOptions,
     ...judgeOptions,
     ...transferOptions,
   },
@@ -39,6 +41,7 @@ export const importCommand: Command = {
     'sealift import /media/stick/images.tar',
     'sealift import /media/stick/images.tar.001',
     'sealift import /media/a/images.tar.001 /media/b/images.tar.002',
+    'sealift import delta.tar --blobs-from last-month.tar',
     'sealift import --yes --only docker.io/library/alpine:3.20 --to store:/srv/images images.tar',
   ],
   run: async (runtime) => {
@@ -60,6 +63,7 @@ export const importCommand: Command = {
         store,
         only: args.list('only'),
         admitPassing: args.flag('admit-passing'),
+        ...baseFrom(runtime),
         overrides: { allowClockJump: args.flag('allow-clock-jump') },
         ...(confirm === undefined ? {} : { confirm: (found) => confirm(found, store) }),
         concurrency,

@@ -63,6 +63,7 @@ export const verifyCommand: Command = {
         names: others,
         deep: !args.flag('no-deep'),
         ...(policy === undefined ? {} : { policy: path.resolve(runtime.cwd, policy) }),
+        store: paths.store.path,
         overrides: { allowClockJump: args.flag('allow-clock-jump') },
       },
       context,

@@ -55,6 +55,6 @@ export function volumesAmong(
 }
 
 /** `bundle:FILE`, or FILE. */
-function bundlePath(text: string, cwd: string): string {
+export function bundlePath(text: string, cwd: string): string {
   return path.resolve(cwd, text.startsWith('bundle:') ? text.slice('bundle:'.length) : text);
 }

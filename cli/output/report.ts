@@ -2,6 +2,7 @@
 import path from 'node:path';
 import { inert } from '../../core/errors.ts';
 import type {
+  BaseSummary,
   CheckResult,
   CollectionSummary,
   ExportResult,
@@ -144,6 +145,15 @@ function omittedOf(image: ImageSummary): string | undefined {
   return `left out: ${shown}`;
 }
 
+/** Of a delta: what it leaves out. */
+function baseFact(base: BaseSummary | undefined): readonly [string, string] | undefined {
+  if (base === undefined) return undefined;
+  return [
+    'delta',
+    `on version ${base.version}: ${plural(base.blobs, 'layer')}, ${formatSize(base.bytes)}, left out because the other side holds them`,
+  ];
+}
+
 function imageLines(image: ImageSummary, style: Style, indent: string): readonly string[] {
   const omitted = omittedOf(image);
   return [
@@ -214,6 +224,7 @@ export function exportText(result: ExportResult, view: TextView): string {
       ['made', formatTime(collection.created)],
       ['expires', expiry(collection.expires, now)],
       ['blobs', `${result.blobs.count}, ${formatSize(result.blobs.bytes)}`],
+      baseFact(result.base),
       result.resumed
         ? [
             'resumed',
@@ -255,7 +266,7 @@ function withdrawnLines(result: VerifyResult, style: Style): readonly string[] {
 function verifiedLines(result: VerifyResult, view: TextView): readonly string[] {
   const { style, now } = view;
   return [
-    ...facts(collectionFacts(result.collection, now)),
+    ...facts([...collectionFacts(result.collection, now), baseFact(result.base)]),
     ...checkLines(result.checks, view),
     ...heading(style, plural(result.images.length, 'image')),
     ...result.images.flatMap((image) => verdictLines(image, style)),
@@ -327,6 +338,12 @@ export function importText(result: ImportResult, view: TextView): string {
             : `; ${formatSize(result.written.reusedBytes)} were there already`
         }`,
       ],
+      result.code === undefined
+        ? undefined
+        : [
+            'arrived',
+            `${result.code}  (read it out to the other side: sealift export --since ${result.code} …)`,
+          ],
       ['audit log', `head ${result.auditHead}`],
     ]),
     checkLines(result.checks, view),
@@ -360,7 +377,9 @@ export function inspectText(result: InspectResult, view: TextView): string {
     result.verified
       ? undefined
       : `${style.attention} ${style.warn('not verified')}: this is what it claims; sealift verify tells what is true`,
-    collection === undefined ? undefined : facts(collectionFacts(collection, now)),
+    collection === undefined
+      ? undefined
+      : facts([...collectionFacts(collection, now), baseFact(result.base)]),
     collection === undefined || collection.roles.length === 0
       ? undefined
       : [

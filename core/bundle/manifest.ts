@@ -598,6 +598,12 @@ export function parseBundleManifest(
   if ((base !== undefined) !== requires.includes('delta')) {
     throw refuse('base', base ? 'a base' : 'no base', 'a base exactly with the required feature delta');
   }
+  if (base && base.version >= version) {
+    throw refuse('base.version', String(base.version), `less than ${version}, the bundle's`);
+  }
+  if (base && both.some(({ parsed }) => parsed.type === 'docker-manifest')) {
+    throw refuse('entries', 'manifest.json', 'none in a delta: it would name layers that are not there');
+  }
   return {
     formatVersion: BUNDLE_FORMAT_VERSION,
     mediaType,

@@ -17,6 +17,8 @@ export interface ReadmeFacts {
   /** True where some blobs are named by sha512. */
   readonly sha512: boolean;
   readonly dockerArchive: boolean;
+  /** Of a delta. */
+  readonly base?: { readonly version: number; readonly blobs: number } | undefined;
 }
 
 /** Plain ASCII, lines of at most 100 characters save for names and digests. */
@@ -39,6 +41,14 @@ export function readmeText(facts: ReadmeFacts): Buffer {
       ? ['  none: this bundle renews, rotates or withdraws what earlier ones brought']
       : []),
     '',
+    ...(facts.base
+      ? [
+          `This is a delta on version ${facts.base.version}: it leaves out ${facts.base.blobs} layer(s) that the other side`,
+          'holds already, and sealift import asks for them where they are not there. "base" in sealift.json',
+          'lists them. Signatures, manifests, configs and evidence are all here.',
+          '',
+        ]
+      : []),
     'Import it',
     '  sealift verify BUNDLE',
     '  sealift import BUNDLE',
@@ -65,7 +75,7 @@ export function readmeText(facts: ReadmeFacts): Buffer {
     'whether a key or an image has been withdrawn since, and which key may speak for which image name.',
     'sealift import checks all of these.',
     '',
-    ...(facts.images.length === 0
+    ...(facts.images.length === 0 || facts.base
       ? []
       : [
           'Read it without sealift (the archive is an OCI image layout)',

@@ -1,5 +1,8 @@
 /** What is left when the bytes are out. */
 import type { JournalPlan } from '../bundle/journal.ts';
+import { baseSummary } from '../delta/base.ts';
+import { openLedger } from '../delta/ledger.ts';
+import { SealiftError } from '../errors.ts';
 import type { CollectionSummary, ExportResult, Weakening } from '../results.ts';
 import { imageSummaries } from '../summaries.ts';
 import type { Collection } from '../trust/collection.ts';
@@ -22,6 +25,7 @@ export async function exportResult(
   options: ExportOptions,
 ): Promise<ExportResult> {
   const summary: CollectionSummary = collection.summary();
+  await recordExport(collection, plan);
   return {
     output,
     size: plan.bundle.layout.size,
@@ -33,8 +37,16 @@ export async function exportResult(
     },
     written,
     resumed,
+    base: baseSummary(plan.manifest),
     weakened: weakenedBy(options),
   };
+}
+
+/** Enters a bundle that is out in the ledger. */
+async function recordExport(collection: Collection, { journal, manifest }: SignedPlan): Promise<void> {
+  const bytes = journal.head.find(({ name }) => name === 'sealift.json')?.bytes;
+  if (!bytes) throw new SealiftError('internal', 'a written bundle has no manifest');
+  await openLedger(collection.directory, collection.id).record(manifest, bytes, journal.expires);
 }
 
 function weakenedBy(options: ExportOptions): Weakening[] {

@@ -6,6 +6,7 @@ import { type BundlePlan, layoutBundle } from '../bundle/layout.ts';
 import {
   BUNDLE_FORMAT_VERSION,
   BUNDLE_MEDIA_TYPE,
+  type BundleBase,
   type BundleManifest,
   createdSeconds,
   encodeBundleManifest,
@@ -15,9 +16,10 @@ import {
 } from '../bundle/manifest.ts';
 import { readmeText } from '../bundle/readme.ts';
 import type { Context } from '../context.ts';
+import { type Held, resolveSince } from '../delta/since.ts';
 import { SealiftError } from '../errors.ts';
 import { canonicalJson } from '../json/canonical.ts';
-import { blobPath, digestAlgorithm, digestHex } from '../oci/digest.ts';
+import { blobPath, type Digest, digestAlgorithm, digestHex } from '../oci/digest.ts';
 import { type ParsedManifest, parseManifest } from '../oci/manifest.ts';
 import { isImageConfig, isTarLayer } from '../oci/media-types.ts';
 import { type CollectedImage, type Content, collectContent } from '../transport/collect.ts';
@@ -42,6 +44,7 @@ export async function planExport(
   context: Context,
   reuse: ReusableFile | undefined,
 ): Promise<SignedPlan> {
+  const there = options.since && (await resolveSince(collection, options.since, context));
   const signers = await unlock(collection, options, context);
   context.emit({ type: 'phase', phase: 'resolve', title: 'resolving images' });
   const requests = await requestsOf(options.images, sources, options, context);
@@ -55,11 +58,12 @@ export async function planExport(
   context.emit({ type: 'phase', phase: 'sign', title: 'signing' });
   const created = wholeSeconds(options.created ?? context.now);
   const version = await collection.reserveVersion();
+  const leftOut = there && leaveOut(content, there);
   const { head, manifest, expires } = await signContent(
     collection,
     signers,
     content,
-    { version, created },
+    { version, created, leftOut },
     options,
   );
   const blobs = manifest.entries.flatMap(({ name, size }) =>
@@ -70,6 +74,7 @@ export async function planExport(
   const places: JournalPlan['sources'][number][] = [];
   for (const blob of content.blobs.values()) {
     const name = blobPath(blob.digest);
+    if (leftOut?.digests.has(blob.digest)) continue;
     if (blob.bytes) held.push({ name, bytes: blob.bytes });
     else places.push({ name, mediaType: blob.mediaType, images: [...blob.images].sort((a, b) => a - b) });
   }
@@ -128,12 +133,47 @@ function wholeSeconds(date: Date): Date {
   return new Date(Math.floor(date.getTime() / 1000) * 1000);
 }
 
+/** Layers that travel no second time. */
+interface LeftOut {
+  readonly version: number;
+  readonly digests: ReadonlySet<Digest>;
+}
+
+/** Layers only: what is decided before the first of them is read is in every bundle. Undefined where none is held. */
+function leaveOut(content: Content, held: Held): LeftOut | undefined {
+  const layers = [...content.blobs.values()].filter(
+    ({ kind, digest }) => kind === 'layer' && held.has(digest),
+  );
+  return layers.length === 0
+    ? undefined
+    : { version: held.version, digests: new Set(layers.map(({ digest }) => digest)) };
+}
+
+function baseOf(content: Content, { version, digests }: LeftOut, collection: string): BundleBase {
+  return {
+    collection,
+    version,
+    missing: [...content.blobs.values()]
+      .filter(({ digest }) => digests.has(digest))
+      .map(({ digest, size }) => ({
+        name: blobPath(digest),
+        size,
+        ...(digestAlgorithm(digest) === 'sha256' ? { sha256: digestHex(digest) } : {}),
+      }))
+      .sort((a, b) => compareText(a.name, b.name)),
+  };
+}
+
 /** Signs from the inside out: images, bundle manifest, bundles, snapshot, timestamp, list of checksums. */
 async function signContent(
   collection: Collection,
   signers: readonly [Signer, ...Signer[]],
   content: Content,
-  { version, created }: { readonly version: number; readonly created: Date },
+  {
+    version,
+    created,
+    leftOut,
+  }: { readonly version: number; readonly created: Date; readonly leftOut: LeftOut | undefined },
   options: ExportOptions,
 ): Promise<{ head: NamedBytes[]; manifest: BundleManifest; expires: string }> {
   const [signer] = signers;
@@ -154,12 +194,17 @@ async function signContent(
       ...(image.digestMadeHere ? { digestMadeHere: true as const } : {}),
     }))
     .sort((a, b) => compareText(a.name, b.name));
-  const docker = dockerManifestOf(content, options.dockerArchive);
-  const blobs = [...content.blobs.values()].map(({ digest, size, kind }) => ({
-    name: blobPath(digest),
-    size,
-    kind,
-  }));
+  if (leftOut && options.dockerArchive) {
+    throw new SealiftError('invalid-argument', 'a delta is no docker archive: it leaves layers out', {
+      subject: '--docker-archive',
+      hint: 'leave --docker-archive out, or --since',
+    });
+  }
+  const docker = leftOut ? undefined : dockerManifestOf(content, options.dockerArchive);
+  const base = leftOut && baseOf(content, leftOut, collection.id);
+  const blobs = [...content.blobs.values()].flatMap(({ digest, size, kind }) =>
+    leftOut?.digests.has(digest) ? [] : [{ name: blobPath(digest), size, kind }],
+  );
   const expires = formatCreated(new Date(created.getTime() + options.lifetime));
 
   const files = new Map<string, Uint8Array>();
@@ -176,6 +221,7 @@ async function signContent(
       images,
       sha512: blobs.some(({ name }) => name.startsWith('blobs/sha512/')),
       dockerArchive: docker !== undefined,
+      base: base && { version: base.version, blobs: base.missing.length },
     }),
   );
   files.set('index.json', indexJson(images));
@@ -187,7 +233,10 @@ async function signContent(
     formatVersion: BUNDLE_FORMAT_VERSION,
     mediaType: BUNDLE_MEDIA_TYPE,
     generator: GENERATOR,
-    requires: evidence.some(({ tag }) => tag !== undefined) ? ['tagged-evidence'] : [],
+    requires: [
+      ...(base ? ['delta'] : []),
+      ...(evidence.some(({ tag }) => tag !== undefined) ? ['tagged-evidence'] : []),
+    ],
     features: [],
     collection: { id: collection.id, name: collection.name },
     version,
@@ -206,6 +255,7 @@ async function signContent(
       signedSums: signer.detached !== undefined,
       blobs,
     }),
+    ...(base ? { base } : {}),
   };
   const manifestBytes = encodeBundleManifest(manifest);
   files.set('sealift.json', manifestBytes);
@@ -327,6 +377,7 @@ export function requestHash(options: ExportOptions): string {
       ...(options.lookaside ? { lookaside: true } : {}),
       ...(options.policy === undefined ? {} : { policy: options.policy }),
       ...(options.metadataOnly ? { metadataOnly: true } : {}),
+      ...(options.since ? { since: { ...options.since } } : {}),
     }),
   );
 }

@@ -3,7 +3,14 @@ import { type FileHandle, open } from 'node:fs/promises';
 import type { ReusableFile } from '../bundle/journal.ts';
 import type { Context } from '../context.ts';
 import { isSealiftError, SealiftError } from '../errors.ts';
-import { blobPath, type Digest, digestAlgorithm, digestHex, formatDigest } from '../oci/digest.ts';
+import {
+  blobPath,
+  type Digest,
+  digestAlgorithm,
+  digestHex,
+  digestOfBlobPath,
+  formatDigest,
+} from '../oci/digest.ts';
 import type { HashAlgorithm } from '../pool/pool.ts';
 import type { SignedPlan } from './plan.ts';
 import type { SourceSet } from './sources.ts';
@@ -173,10 +180,7 @@ function checkBlob(
 }
 
 /** `blobs/sha256/HEX` as a digest. */
-export function digestOfPath(name: string): Digest {
-  const [, algorithm, hex] = name.split('/');
-  return formatDigest(algorithm === 'sha512' ? 'sha512' : 'sha256', hex ?? '');
-}
+export const digestOfPath: typeof digestOfBlobPath = digestOfBlobPath;
 
 export function announceTransfer(
   blobs: readonly { readonly size: number }[],

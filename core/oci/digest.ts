@@ -56,6 +56,12 @@ export function blobPath(digest: Digest): string {
   return `blobs/${digestAlgorithm(checked)}/${digestHex(checked)}`;
 }
 
+/** The digest that {@link blobPath} made a name of: `blobs/sha256/HEX`. @throws SealiftError `invalid-digest` */
+export function digestOfBlobPath(name: string): Digest {
+  const [, algorithm, hex] = name.split('/');
+  return formatDigest(algorithm === 'sha512' ? 'sha512' : 'sha256', hex ?? '');
+}
+
 /** @throws SealiftError `digest-mismatch` where `bytes` do not have that digest */
 export function assertDigest(bytes: Uint8Array, want: Digest, subject?: string): void {
   const got = digestOf(bytes, digestAlgorithm(want));

@@ -25,7 +25,13 @@ test('every code is understood in any spelling people use', () => {
       const sloppy = `${version}-${first}${second}`.toLowerCase().replaceAll('0', 'o');
       // The digits of the version stay digits.
       const spelt = `${version}${sloppy.slice(String(version).length)}`;
-      for (const text of [code, ` ${code}\n`, code.toLowerCase(), spelt, spelt.replaceAll('1', 'l').replace(/^[^-]*/, `${version}`)])
+      for (const text of [
+        code,
+        ` ${code}\n`,
+        code.toLowerCase(),
+        spelt,
+        spelt.replaceAll('1', 'l').replace(/^[^-]*/, `${version}`),
+      ])
         expect(parseCode(text)).toEqual({ code, version: arrival.version });
     }),
   );
@@ -46,13 +52,25 @@ test('every single wrong character is found, and every two neighbours swapped', 
       // A letter cannot stand in the version: that is refused by its form.
       const swapped = [...code];
       [swapped[place], swapped[next]] = [code[next] ?? '', code[place] ?? ''];
-      expect(() => parseCode(swapped.join(''))).toThrow(expect.objectContaining({ code: 'invalid-argument' }));
+      expect(() => parseCode(swapped.join(''))).toThrow(
+        expect.objectContaining({ code: 'invalid-argument' }),
+      );
     }),
   );
 });
 
 test('what is no code is refused as none', () => {
-  for (const text of ['', '17', '17-K7Q2', '0-K7Q2-9FMD', '17-K7Q2-9FMDD', '17-K7U2-9FMD', '17-K7Q2-9FM', 'last'])
+  for (const text of [
+    '',
+    '17',
+    '17-K7Q2',
+    '0-K7Q2-9FMD',
+    '17-K7Q2-9FMDD',
+    '17-K7U2-9FMD',
+    '17-K7Q2-9FM',
+    'last',
+  ])
     expect(() => parseCode(text), text).toThrow(expect.objectContaining({ code: 'invalid-argument' }));
-  for (const text of ['last', 'receipt.json', './17-K7Q2-9FMD', 'b.tar']) expect(looksLikeCode(text)).toBe(false);
+  for (const text of ['last', 'receipt.json', './17-K7Q2-9FMD', 'b.tar'])
+    expect(looksLikeCode(text)).toBe(false);
 });

@@ -1,0 +1,149 @@
+/** What `--since` says the other side holds. Whatever it is, a wrong answer costs a bundle that asks for its base. */
+import { createHash } from 'node:crypto';
+import { encodeBundleManifest } from '../bundle/manifest.ts';
+import { readClaims } from '../claims.ts';
+import type { Context } from '../context.ts';
+import { inert, SealiftError } from '../errors.ts';
+import type { Digest } from '../oci/digest.ts';
+import type { Collection } from '../trust/collection.ts';
+import type { SinceSpec } from '../workflow-options.ts';
+import { parseCode } from './code.ts';
+import { type Ledger, layersOf, openLedger, type PastExport } from './ledger.ts';
+
+/** What the other side holds. */
+export interface Held {
+  readonly version: number;
+  has(digest: Digest): boolean;
+}
+
+/**
+ * @throws SealiftError `code-unknown`; `fork`, `rollback` where the other side accepted what this collection did not
+ *   make; `receipt-mismatch` for another collection's; and what a malformed file gives
+ */
+export async function resolveSince(
+  collection: Collection,
+  since: SinceSpec,
+  context: Context,
+): Promise<Held> {
+  const ledger = openLedger(collection.directory, collection.id);
+  switch (since.kind) {
+    case 'last':
+      return heldBy(await lastExport(ledger, context));
+    case 'code': {
+      const past = await exportOfCode(ledger, since.code);
+      await ledger.confirm({ by: 'code', version: past.version }, context.now);
+      return heldBy(past);
+    }
+    case 'file':
+      return heldByBundle(collection, ledger, since.path, context);
+  }
+}
+
+function heldBy({ version, layers }: Pick<PastExport, 'version' | 'layers'>): Held {
+  const digests = new Set<string>(layers.map(({ digest }) => digest));
+  return { version, has: (digest) => digests.has(digest) };
+}
+
+async function lastExport(ledger: Ledger, context: Context): Promise<PastExport> {
+  const version = (await ledger.versions()).at(-1);
+  const past = version === undefined ? undefined : await ledger.read(version);
+  if (!past) {
+    throw new SealiftError('code-unknown', 'no export of this collection is remembered', {
+      subject: '--since',
+      hint: 'export without --since first, or name the bundle: --since FILE',
+    });
+  }
+  const confirmed = Math.max(0, ...(await ledger.confirmed()).map((known) => known.version));
+  if (confirmed < past.version) {
+    context.emit({
+      type: 'notice',
+      level: 'info',
+      code: 'base-unconfirmed',
+      message: `nothing has confirmed that version ${past.version} arrived; if it did not, the import will ask for it`,
+    });
+  }
+  return past;
+}
+
+async function exportOfCode(ledger: Ledger, text: string): Promise<PastExport> {
+  const { code, version } = parseCode(text);
+  const past = await ledger.read(version);
+  if (past?.code === code) return past;
+  const known = await ledger.versions();
+  throw new SealiftError(
+    'code-unknown',
+    past
+      ? `the code is not that of version ${version} as it was exported here`
+      : `no export with the version ${version} is remembered`,
+    {
+      subject: '--since',
+      got: code,
+      hint: past
+        ? 'have it read out again; if it is right, the other side accepted a bundle that a copy of this collection made'
+        : `remembered: ${known.length === 0 ? 'none' : known.slice(-8).join(', ')}; name the bundle instead: --since FILE`,
+    },
+  );
+}
+
+/** A bundle of this collection: its signatures must be good, its age is no matter. */
+async function heldByBundle(
+  collection: Collection,
+  ledger: Ledger,
+  file: string,
+  context: Context,
+): Promise<Held> {
+  const { collectionId, manifest } = await readClaims(file, context);
+  assertCollection(collection, collectionId, file);
+  const hash = createHash('sha256').update(encodeBundleManifest(manifest)).digest('hex');
+  await assertOurs(collection, ledger, { version: manifest.version, manifest: hash }, file);
+  return heldBy({ version: manifest.version, layers: layersOf(manifest) });
+}
+
+/** @throws SealiftError `receipt-mismatch` */
+export function assertCollection(collection: Collection, id: string, file: string): void {
+  if (id === collection.id) return;
+  throw new SealiftError('receipt-mismatch', 'it is of another collection', {
+    subject: inert(file, 4096),
+    got: id,
+    want: collection.id,
+    hint: 'name the collection it belongs to with --collection',
+  });
+}
+
+/**
+ * A version that was accepted there must be one that was made here.
+ * @throws SealiftError `rollback` where it is ahead of this collection, `fork` where it has other content
+ */
+export async function assertOurs(
+  collection: Collection,
+  ledger: Ledger,
+  accepted: { readonly version: number; readonly manifest: string },
+  file: string,
+): Promise<void> {
+  const current = collection.summary().version;
+  if (accepted.version > current) {
+    throw new SealiftError(
+      'rollback',
+      `it is about version ${accepted.version}, and this collection is at ${current}: a gate would refuse what is exported here`,
+      {
+        subject: inert(file, 4096),
+        got: accepted.version,
+        want: `at most ${current}`,
+        hint: 'this directory is an older copy of the collection: use the newest one',
+      },
+    );
+  }
+  const past = await ledger.read(accepted.version);
+  if (past && past.manifest !== accepted.manifest) {
+    throw new SealiftError(
+      'fork',
+      `version ${accepted.version} there is not the one that was exported here`,
+      {
+        subject: inert(file, 4096),
+        got: accepted.manifest,
+        want: past.manifest,
+        hint: 'a copy of this collection has exported too: find out who, and replace the keys if nobody should have: sealift trust key rotate',
+      },
+    );
+  }
+}

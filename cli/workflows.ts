@@ -20,7 +20,9 @@ import type {
   GarbageResult,
   ImportResult,
   InspectResult,
+  JoinResult,
   PinResult,
+  SplitResult,
   TrustStatus,
   VerifyResult,
 } from '../core/results.ts';
@@ -30,6 +32,7 @@ import type { NamedLocation } from '../core/transport/location.ts';
 import type { SourceOptions } from '../core/transport/source.ts';
 import type { CreateCollectionOptions } from '../core/trust/collection.ts';
 import type { PinOptions, RootSummary } from '../core/trust-admin.ts';
+import type { joinBundle, splitBundle } from '../core/volumes.ts';
 import type { ExportOptions, ImportOptions, VerifyOptions } from '../core/workflow-options.ts';
 import type { CredentialSettings } from './options/credentials.ts';
 import type { SyncRequest } from './options/destination.ts';
@@ -75,6 +78,8 @@ export interface Workflows {
   trustStatus(options: { gate: string }, context: Context): Promise<TrustStatus>;
   readRoot(location: string, context: Context): Promise<RootSummary>;
   listStore(store: string): Promise<StoreListing>;
+  splitBundle(...args: Parameters<typeof splitBundle>): Promise<SplitResult>;
+  joinBundle(...args: Parameters<typeof joinBundle>): Promise<JoinResult>;
   collectGarbage(store: string, options: { dryRun: boolean; pid: number }): Promise<GarbageResult>;
   serve(request: ServeRequest): Promise<RunningServer>;
   sync(request: SyncRequest, context: Context): Promise<SyncResult>;
@@ -132,6 +137,8 @@ export const coreWorkflows: Workflows = {
     const { openStore } = await import('../core/store/store.ts');
     return (await openStore(directory, { create: false })).list();
   },
+  splitBundle: async (options, context) => (await import('../core/volumes.ts')).splitBundle(options, context),
+  joinBundle: async (options, context) => (await import('../core/volumes.ts')).joinBundle(options, context),
   collectGarbage: async (directory, { dryRun, pid }) => {
     const { openStore } = await import('../core/store/store.ts');
     const store = await openStore(directory, { create: false });

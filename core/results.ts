@@ -131,6 +131,35 @@ export interface ExportResult {
   readonly weakened: readonly Weakening[];
 }
 
+/** A volume that was written. */
+export interface VolumeSummary {
+  /** From 1. */
+  readonly number: number;
+  readonly path: string;
+  readonly size: number;
+  /** Lower-case hex. */
+  readonly sha256: string;
+}
+
+export interface SplitResult {
+  readonly bundle: string;
+  readonly directory: string;
+  /** Bytes of the bundle. */
+  readonly size: number;
+  readonly volumeSize: number;
+  /** Number of volumes of the bundle. */
+  readonly total: number;
+  /** Those written by this run. */
+  readonly volumes: readonly VolumeSummary[];
+}
+
+export interface JoinResult {
+  readonly output: string;
+  readonly size: number;
+  /** Of the whole file, lower-case hex. */
+  readonly sha256: string;
+}
+
 /** What an export would carry: `export --dry-run`. */
 export interface ExportPreview {
   readonly dryRun: true;

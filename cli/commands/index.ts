@@ -1,5 +1,6 @@
 import type { Command } from '../command.ts';
 import { bundleMergeCommand, bundleRepackCommand, bundleSubsetCommand } from './bundle-rewrite.ts';
+import { bundleJoinCommand, bundleSplitCommand } from './bundle-volumes.ts';
 import { clientConfigCommand } from './client-config.ts';
 import { completionCommand } from './completion.ts';
 import { diffCommand } from './diff.ts';
@@ -46,6 +47,8 @@ export const COMMANDS: readonly Command[] = [
   bundleMergeCommand,
   bundleSubsetCommand,
   bundleRepackCommand,
+  bundleSplitCommand,
+  bundleJoinCommand,
   importCommand,
   lsCommand,
   gcCommand,

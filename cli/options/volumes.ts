@@ -16,6 +16,21 @@ export const mediumOptions = {
   },
 } as const satisfies OptionGroup;
 
+export const readBackOptions = {
+  'no-read-back': {
+    kind: 'flag',
+    describe: 'do not read removable media back after writing',
+  },
+  'read-back': { kind: 'flag', describe: 'read back from any medium, past the page cache' },
+} as const satisfies OptionGroup;
+
+/** Which media are read back: removable ones, unless the options say all or none. */
+export function readBackFrom({ args }: Runtime): (directory: string) => Promise<boolean> {
+  if (args.flag('no-read-back')) return async () => false;
+  if (args.flag('read-back')) return async () => true;
+  return async (directory) => (await import('../../core/fs/device.ts')).isRemovable(directory);
+}
+
 /** How media are changed: `--volume-command`, else a question; undefined where neither is possible. */
 export function mediumFrom(runtime: Runtime): MediumProvider | undefined {
   const { args, cwd, signal, stdin } = runtime;

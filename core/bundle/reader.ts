@@ -69,6 +69,8 @@ export interface FileBundle {
   readBlob(name: string, max: number): Promise<Buffer>;
   /** The bytes of a blob in order, each piece with memory of its own; not hashed here. */
   content(place: BlobPlace): AsyncGenerator<Uint8Array, void, void>;
+  /** Any stretch of the bundle, the same way. */
+  bytes(offset: number, size: number): AsyncGenerator<Uint8Array, void, void>;
   /**
    * Hands out where `places` lie in open files, file by file: those at hand first, unless `inOrder`; then media are
    * asked for. Descriptors are valid during the call only.
@@ -329,11 +331,11 @@ export async function openBundleBytes(bytes: BundleBytes, options: ReadOptions):
     }
   }
 
-  async function* content(place: BlobPlace): AsyncGenerator<Uint8Array, void, void> {
-    for (let at = 0; at < place.size; ) {
+  async function* stretch(offset: number, size: number): AsyncGenerator<Uint8Array, void, void> {
+    for (let at = 0; at < size; ) {
       checkSignal(signal);
-      const piece = await bytes.read(place.offset + at, Math.min(CONTENT_PIECE, place.size - at));
-      if (piece.length === 0) throw cutShort(place.offset + at, place.offset + place.size);
+      const piece = await bytes.read(offset + at, Math.min(CONTENT_PIECE, size - at));
+      if (piece.length === 0) throw cutShort(offset + at, offset + size);
       at += piece.length;
       yield piece;
     }
@@ -374,7 +376,8 @@ export async function openBundleBytes(bytes: BundleBytes, options: ReadOptions):
       }
       return read;
     },
-    content,
+    content: (place) => stretch(place.offset, place.size),
+    bytes: stretch,
     async take(places, use, order) {
       if (!accepted) throw notAccepted();
       const whole = accepted;

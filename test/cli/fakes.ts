@@ -129,6 +129,8 @@ export function fakeWorkflows(over: Partial<Workflows> = {}): Workflows {
     inspect: missing('inspect'),
     diff: missing('diff'),
     rebundle: missing('rebundle'),
+    splitBundle: missing('splitBundle'),
+    joinBundle: missing('joinBundle'),
     imageDetails: missing('imageDetails'),
     previewImages: missing('previewImages'),
     listNames: missing('listNames'),

@@ -1,9 +1,8 @@
 import { existsSync } from 'node:fs';
-import os from 'node:os';
 import path from 'node:path';
 import type { Command, Runtime } from '../command.ts';
-import { archiveOptions, sourceOptions, temporaryDirectory } from '../options/source.ts';
-import { DEFAULT_RETRY_TIMES, sourceOptionsFrom } from '../options/source-settings.ts';
+import { archiveOptions, sourceOptions } from '../options/source.ts';
+import { sourceOptionsOf } from '../options/source-settings.ts';
 import { diffText } from '../output/diff-report.ts';
 
 export const diffCommand: Command = {
@@ -32,26 +31,13 @@ export const diffCommand: Command = {
     'sealift diff alpine:3.20 alpine:3.21',
   ],
   run: async (runtime) => {
-    const { args, workflows, env, cwd } = runtime;
+    const { args, workflows } = runtime;
     const result = await workflows.diff(
       {
         before: place(args.positional('FIRST') ?? '', runtime),
         after: place(args.positional('SECOND') ?? '', runtime),
         files: args.flag('files'),
-        source: await sourceOptionsFrom(
-          {
-            plainHttp: args.flag('plain-http'),
-            insecureSkipTlsVerify: args.flag('insecure-skip-tls-verify'),
-            caFile: args.text('ca-file'),
-            authFile: args.text('authfile'),
-            mirrors: [],
-            cache: undefined,
-            retryTimes: DEFAULT_RETRY_TIMES,
-            concurrency: 4,
-            temporary: temporaryDirectory(args, env, cwd),
-          },
-          { env, homedir: os.homedir(), cwd, workflows },
-        ),
+        source: await sourceOptionsOf(runtime),
       },
       await runtime.context(),
     );

@@ -12,8 +12,8 @@ import { passphraseOptions } from '../options/passphrase.ts';
 import { outputFile } from '../options/paths.ts';
 import { signerOptions } from '../options/signer.ts';
 import { sinceFrom } from '../options/since.ts';
-import { archiveOptions, sourceOptions, temporaryDirectory } from '../options/source.ts';
-import { DEFAULT_RETRY_TIMES, sourceOptionsFrom } from '../options/source-settings.ts';
+import { archiveOptions, sourceOptions } from '../options/source.ts';
+import { sourceOptionsOf } from '../options/source-settings.ts';
 import { parseDuration, parseMoment } from '../options/values.ts';
 import { previewText } from '../output/preview.ts';
 import { exportText } from '../output/report.ts';
@@ -132,7 +132,6 @@ export const exportCommand: Command = {
     const writer = args.text('writer') as 'sequential' | 'positional' | undefined;
     const since = await sinceFrom(runtime);
     const concurrency = args.integer('concurrency', 1, 64) ?? 4;
-    const retryTimes = args.integer('retry-times', 0, 100) ?? DEFAULT_RETRY_TIMES;
     const given = await Promise.all(args.positionals('IMAGE').map((image) => workflows.parseLocation(image)));
     const listed = await readLists(runtime);
     const images = [...given, ...listed.images];
@@ -160,21 +159,12 @@ export const exportCommand: Command = {
     }
     const homedir = os.homedir();
     const login = await loginFromOptions(runtime);
-    const source = await sourceOptionsFrom(
-      {
-        plainHttp: args.flag('plain-http'),
-        insecureSkipTlsVerify,
-        caFile: args.text('ca-file'),
-        authFile: args.text('authfile'),
-        mirrors: args.list('mirror'),
-        cache: args.text('cache'),
-        retryTimes,
-        concurrency,
-        temporary: temporaryDirectory(args, runtime.env, runtime.cwd),
-      },
-      { env: runtime.env, homedir, cwd: runtime.cwd, workflows },
-      (files) => (login === undefined ? files : withLogin(login, images, files)),
-    );
+    const source = await sourceOptionsOf(runtime, {
+      mirrors: args.list('mirror'),
+      cache: args.text('cache'),
+      concurrency,
+      login: (files) => (login === undefined ? files : withLogin(login, images, files)),
+    });
     const excluded = args.list('exclude-evidence');
     for (const kind of excluded) {
       if (!EVIDENCE_KINDS.includes(kind)) {

@@ -1,11 +1,10 @@
-import os from 'node:os';
 import { inert, SealiftError } from '../../core/errors.ts';
 import { readFileLimited } from '../../core/fs/durable.ts';
 import type { Command } from '../command.ts';
-import { networkFrom } from '../options/network.ts';
 import { passphraseOptions } from '../options/passphrase.ts';
 import { keyPath } from '../options/signer.ts';
-import { readCaFile, sourceOptions } from '../options/source.ts';
+import { archiveOptions, sourceOptions } from '../options/source.ts';
+import { sourceOptionsOf } from '../options/source-settings.ts';
 
 const MAX_KEY_BYTES = 1024 * 1024;
 
@@ -23,6 +22,7 @@ export const signCommand: Command = {
     },
     lookaside: { kind: 'text', value: 'DIRECTORY', describe: 'where the signatures are written' },
     ...sourceOptions,
+    ...archiveOptions,
     ...passphraseOptions,
   },
   examples: [
@@ -31,7 +31,7 @@ export const signCommand: Command = {
     'sealift sign registry.example.com/app/web:1.0=oci:./build --key release.asc --lookaside signatures',
   ],
   run: async (runtime) => {
-    const { args, workflows, cwd, env, passphrase } = runtime;
+    const { args, workflows, cwd, passphrase } = runtime;
     const needed = (name: string): string => {
       const text = args.text(name);
       if (text === undefined)
@@ -45,8 +45,6 @@ export const signCommand: Command = {
     if (!key && !isHeld)
       throw new SealiftError('invalid-argument', 'there is no key at that place', { subject: keyFile });
     const image = await workflows.parseLocation(args.positional('IMAGE') ?? '');
-    const caFile = args.text('ca-file');
-    const homedir = os.homedir();
     const { signImage } = await import('../../core/evidence/sign.ts');
     const result = await signImage(
       {
@@ -56,17 +54,7 @@ export const signCommand: Command = {
         passphrase,
         gpg: runtime.gpg,
         lookaside,
-        source: {
-          plainHttp: args.flag('plain-http'),
-          insecureSkipTlsVerify: args.flag('insecure-skip-tls-verify'),
-          ...(caFile === undefined ? {} : { caFile: readCaFile(caFile) }),
-          ...networkFrom({ env, homedir }),
-          credentials: await workflows.credentials({ authFile: args.text('authfile'), env, homedir }),
-          retryTimes: 5,
-          concurrencyPerHost: 4,
-          timeoutMs: 60_000,
-          environment: env,
-        },
+        source: await sourceOptionsOf(runtime),
       },
       await runtime.context(),
     );

@@ -1,13 +1,12 @@
-import os from 'node:os';
 import path from 'node:path';
 import { SealiftError } from '../../core/errors.ts';
 import type { Command } from '../command.ts';
 import { transferOptions } from '../options/common.ts';
-import { networkFrom } from '../options/network.ts';
 import { passphraseOptions } from '../options/passphrase.ts';
 import { keyFiles, requestFrom, requestOptions } from '../options/request.ts';
 import { signerOptions } from '../options/signer.ts';
-import { archiveOptions, readCaFile, sourceOptions, temporaryDirectory } from '../options/source.ts';
+import { archiveOptions, sourceOptions } from '../options/source.ts';
+import { sourceOptionsOf } from '../options/source-settings.ts';
 import { createStyle } from '../output/style.ts';
 import { addText, requestText, stagedText } from '../output/trust-report.ts';
 import { signing, signingWith } from './trust-change.ts';
@@ -31,31 +30,18 @@ export const trustAddCommand: Command = {
     'sealift trust add docker.io/acme/app:1.0=oci:./build/app --collection ./copy --request app.json',
   ],
   run: async (runtime) => {
-    const { args, workflows, env, cwd } = runtime;
+    const { args, workflows } = runtime;
     const images = await Promise.all(
       args.positionals('IMAGE').map((image) => workflows.parseLocation(image)),
     );
-    const caFile = args.text('ca-file');
     const concurrency = args.integer('concurrency', 1, 64) ?? 4;
-    const homedir = os.homedir();
     const context = await runtime.context();
     const operations = await workflows.trustOperations();
     const targets = await operations.resolveTargets(
       {
         images,
         concurrency,
-        source: {
-          plainHttp: args.flag('plain-http'),
-          insecureSkipTlsVerify: args.flag('insecure-skip-tls-verify'),
-          ...(caFile === undefined ? {} : { caFile: readCaFile(caFile) }),
-          ...networkFrom({ env, homedir }),
-          credentials: await workflows.credentials({ authFile: args.text('authfile'), env, homedir }),
-          retryTimes: args.integer('retry-times', 0, 100) ?? 5,
-          concurrencyPerHost: concurrency,
-          timeoutMs: 60_000,
-          temporary: temporaryDirectory(args, env, cwd),
-          environment: env,
-        },
+        source: await sourceOptionsOf(runtime, { concurrency }),
       },
       context,
     );

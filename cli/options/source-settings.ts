@@ -1,9 +1,11 @@
 /** How registries are asked: one way for the command and for the pages, from options, environment and configuration. */
+import os from 'node:os';
 import path from 'node:path';
 import type { SourceOptions } from '../../core/transport/source.ts';
+import type { Runtime } from '../command.ts';
 import type { Workflows } from '../workflows.ts';
 import { mirrorsFrom, networkFrom } from './network.ts';
-import { readCaFile } from './source.ts';
+import { readCaFile, temporaryDirectory } from './source.ts';
 
 export interface SourceSettings {
   readonly plainHttp: boolean;
@@ -28,6 +30,7 @@ export interface SourceSurroundings {
 
 /** What `--retry-times` is where it is not given. */
 export const DEFAULT_RETRY_TIMES = 5;
+const DEFAULT_CONCURRENCY = 4;
 
 /**
  * @param login narrows or replaces the credentials of the files, such as those of `--username`
@@ -55,4 +58,33 @@ export async function sourceOptionsFrom(
     temporary,
     environment: env,
   };
+}
+
+/**
+ * For a command with `sourceOptions` and `archiveOptions`.
+ * @param more what only some commands have options for
+ * @throws SealiftError `invalid-argument`
+ */
+export async function sourceOptionsOf(
+  runtime: Pick<Runtime, 'args' | 'env' | 'cwd' | 'workflows'>,
+  more: Partial<Pick<SourceSettings, 'mirrors' | 'cache' | 'concurrency'>> & {
+    readonly login?: (files: SourceOptions['credentials']) => SourceOptions['credentials'];
+  } = {},
+): Promise<SourceOptions> {
+  const { args, env, cwd, workflows } = runtime;
+  return sourceOptionsFrom(
+    {
+      plainHttp: args.flag('plain-http'),
+      insecureSkipTlsVerify: args.flag('insecure-skip-tls-verify'),
+      caFile: args.text('ca-file'),
+      authFile: args.text('authfile'),
+      mirrors: more.mirrors ?? [],
+      cache: more.cache,
+      retryTimes: args.integer('retry-times', 0, 100) ?? DEFAULT_RETRY_TIMES,
+      concurrency: more.concurrency ?? DEFAULT_CONCURRENCY,
+      temporary: temporaryDirectory(args, env, cwd),
+    },
+    { env, homedir: os.homedir(), cwd, workflows },
+    more.login,
+  );
 }

@@ -4,6 +4,7 @@
  * to the rest.
  */
 import { createHash } from 'node:crypto';
+import { auditImport } from './admission/audit.ts';
 import type { BundleManifest } from './bundle/manifest.ts';
 import type { BlobPiece, BundleReader, FileBundle, StreamBlob, StreamBundle } from './bundle/reader.ts';
 import type { Context } from './context.ts';
@@ -179,7 +180,13 @@ async function admitBundle(
       const { plan, outcome, auditHead } = await checklist.run('commit', async () => {
         const plan = await planCommit(store, trust, chosen, context);
         // Told first: a crash in between leaves an entry too many, never a change nobody hears of.
-        const head = await auditImport(gate, trust, { chosen, refused, policy }, plan, options, context);
+        const head = await auditImport(
+          gate,
+          trust,
+          { chosen, refused, policy, withdrawn: plan.withdrawn },
+          options,
+          context,
+        );
         const done = await commit(store, plan);
         return [
           { plan, outcome: done, auditHead: head },
@@ -751,50 +758,4 @@ function recordOf(
     importedAt: before?.digest === listed.digest ? before.importedAt : formatTimestamp(context.now),
     trustExpires: trust.collection.expires,
   };
-}
-
-async function auditImport(
-  gate: Gate,
-  trust: TrustJudgement,
-  judged: {
-    readonly chosen: readonly ImageVerdict[];
-    readonly refused: readonly ImageVerdict[];
-    readonly policy: PolicyInForce | undefined;
-  },
-  { withdrawn }: CommitPlan,
-  options: ImportOptions,
-  context: Context,
-): Promise<string> {
-  const { now } = context;
-  const { actor } = options;
-  if (withdrawn.length > 0) {
-    await gate.audit({
-      now,
-      actor,
-      event: 'removed',
-      fields: {
-        collection: trust.collectionId,
-        names: [...withdrawn],
-        withdrawn: trust.withdrawn
-          .filter(({ name }) => withdrawn.includes(name))
-          .map(({ name, digest, reason, at }) => ({ name, digest, reason, at })),
-      },
-    });
-  }
-  return gate.audit({
-    now,
-    actor,
-    event: 'import',
-    fields: {
-      collection: trust.collectionId,
-      version: trust.collection.version,
-      bundle: nameOf(options.bundle),
-      store: options.store,
-      images: judged.chosen.map(({ name, digest, role }) => ({ name, digest, role })),
-      ...(judged.policy ? { policy: judged.policy.loaded.sha256 } : {}),
-      ...(judged.refused.length > 0
-        ? { refused: judged.refused.map(({ name, digest, reason }) => ({ name, digest, reason })) }
-        : {}),
-    },
-  });
 }

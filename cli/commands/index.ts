@@ -36,6 +36,7 @@ import { trustAddCommand, trustPublishCommand, trustSignCommand } from './trust-
 import { trustWitnessCommand } from './trust-witness.ts';
 import { verifyCommand } from './verify.ts';
 import { versionCommand } from './version.ts';
+import { whyCommand } from './why.ts';
 
 /** Every command, in the order help shows them. */
 export const COMMANDS: readonly Command[] = [
@@ -51,6 +52,7 @@ export const COMMANDS: readonly Command[] = [
   bundleJoinCommand,
   importCommand,
   lsCommand,
+  whyCommand,
   gcCommand,
   serveCommand,
   loginCommand,

@@ -103,9 +103,12 @@ function tellEvidence({ images }: Content, context: Context): void {
     type: 'notice',
     level: 'info',
     code: 'evidence-found',
-    message: `evidence found: ${found} on ${images.length - bare.length} of ${images.length}${
-      bare.length === 0 ? '' : `; none on ${names.join(', ')}`
-    }`,
+    message:
+      found === 0
+        ? 'no evidence found on any image'
+        : `evidence found: ${found} on ${images.length - bare.length} of ${images.length}${
+            bare.length === 0 ? '' : `; none on ${names.join(', ')}`
+          }`,
   });
 }
 

@@ -1,12 +1,15 @@
 /** The attacks that the TUF specification names in section 1.5.2, each against a gate that has seen a bundle. */
-import { readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { exportBundle } from '../../core/export.ts';
 import { importBundle } from '../../core/import.ts';
 import { DEFAULT_LIMITS } from '../../core/limits.ts';
 import type { ExportResult } from '../../core/results.ts';
+import { parseLocation } from '../../core/transport/location.ts';
 import { openCollection, signMetadata } from '../../core/trust/collection.ts';
 import { openNativeSigner } from '../../core/trust/signer.ts';
-import { filesOf, forge, layerNames, TEST_PASSPHRASE } from '../../fixtures/world.ts';
+import { drip, startFaultRegistry } from '../../fixtures/fault-registry.ts';
+import { DAY, filesOf, forge, layerNames, SOURCE_OPTIONS, TEST_PASSPHRASE } from '../../fixtures/world.ts';
 import { ALPINE, at, codeOf, image, NGINX, type Story, tell } from './story.ts';
 
 let story: Story;
@@ -166,5 +169,34 @@ describe('TUF 1.5.2', () => {
     expect(await importing(target, 1)).toBe('mix-and-match');
   });
 
-  // "Slow retrieval attack" concerns downloads: what registries do is in the tests of their transport.
+  it('slow retrieval attack: a source that drips for ever stops neither an export nor what was there', async () => {
+    const registry = await startFaultRegistry();
+    try {
+      registry.script('/v2/library/nginx/manifests/1.29', drip());
+      const { world } = story;
+      const slow = exportBundle(
+        {
+          collection: world.collection,
+          images: [parseLocation(`${NGINX}=docker://${registry.host}/library/nginx:1.29`)],
+          output: { kind: 'file', path: `${first.output}.slow` },
+          platforms: [],
+          lifetime: 90 * DAY,
+          includeEvidence: true,
+          dockerArchive: false,
+          force: false,
+          concurrency: 1,
+          source: { ...SOURCE_OPTIONS, plainHttp: true, timeoutMs: 50 },
+          passphrase: async () => TEST_PASSPHRASE,
+          pid: process.pid,
+        },
+        world.context(at(1)),
+      );
+      expect(await codeOf(slow)).toBe('source-unreachable');
+      expect(existsSync(`${first.output}.slow`)).toBe(false);
+    } finally {
+      await registry.stop();
+    }
+    await story.import(await story.bundle(2), 2);
+    state = story.world.imagesState();
+  });
 });

@@ -383,6 +383,13 @@ export class TrustedSet {
     if (this.#strict) await this.#refuseStraySignatures(next);
     // 5.4.3
     const previous = this.#previousTimestamp;
+    // 5.4.3.1 has the file that is known stay, whatever the other says. Here that is a fork, which people must hear of.
+    if (!this.#strict && previous?.version === next.version) {
+      this.#checkExpiry(previous, 'timestamp', 'timestamp');
+      this.#timestamp = previous;
+      this.#phase = 'snapshot';
+      return 'same';
+    }
     this.#compare(next, previous, 'timestamp');
     if (previous && next.snapshot.version < previous.snapshot.version) {
       throw rollback('snapshot', next.snapshot.version, previous.snapshot.version);

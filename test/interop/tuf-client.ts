@@ -3,11 +3,11 @@
  * bundle. Only here is the strict profile off: it reads other people's repositories, over HTTP.
  */
 import { createHash } from 'node:crypto';
-import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { DEFAULT_LIMITS } from '../../core/limits.ts';
-import type { MetaEntry } from '../../core/trust/metadata.ts';
+import { type MetaEntry, parseRoot, rootFingerprint } from '../../core/trust/metadata.ts';
 import { findNameLoading } from '../../core/trust/search.ts';
 import { TrustedSet } from '../../core/trust/trusted-set.ts';
 
@@ -144,24 +144,39 @@ async function download(names: readonly string[]): Promise<void> {
     if (answer.kind !== 'target') throw new Error(`${name}: no role has it`);
     const { target } = answer.target;
     const [algorithm = '', hash = ''] = [...target.hashes][0] ?? [];
+    const here = path.join(need('target-dir'), encodeURIComponent(name));
+    if (existsSync(here) && isContent(readFileSync(here), target.length, algorithm, hash)) continue;
     const parts = name.split('/');
     const last = parts.pop() ?? '';
     const file = consistentSnapshot ? [...parts, `${hash}.${last}`] : [...parts, last];
     const url = `${need('target-base-url').replace(/\/$/, '')}/${file.map(encodeURIComponent).join('/')}`;
     const bytes = await fetchBytes(url, target.length);
-    if (bytes?.length !== target.length) throw new Error(`${name}: not there, or of another length`);
-    if (createHash(algorithm).update(bytes).digest('hex') !== hash) throw new Error(`${name}: another hash`);
+    if (!bytes) throw new Error(`${name}: not there`);
+    if (!isContent(bytes, target.length, algorithm, hash))
+      throw new Error(`${name}: another length or another hash`);
     mkdirSync(need('target-dir'), { recursive: true });
-    writeFileSync(path.join(need('target-dir'), encodeURIComponent(name)), bytes);
+    writeFileSync(here, bytes);
   }
+}
+
+const isContent = (bytes: Buffer, length: number, algorithm: string, hash: string): boolean =>
+  bytes.length === length && createHash(algorithm).update(bytes).digest('hex') === hash;
+
+/** Keeps a root that carries its own threshold of signatures, and no other. */
+async function init(file: string): Promise<void> {
+  const bytes = readFileSync(file);
+  const options = { now: new Date(), limits: DEFAULT_LIMITS, strictProfile: false };
+  const pin = rootFingerprint(parseRoot(bytes, { role: 'root', limits: DEFAULT_LIMITS, strict: false }));
+  await TrustedSet.fromPin(pin, [bytes], options);
+  mkdirSync(need('metadata-dir'), { recursive: true });
+  writeFileSync(localFile('root'), bytes);
 }
 
 async function main(): Promise<void> {
   const [command, root] = positionals;
   switch (command) {
     case 'init':
-      mkdirSync(need('metadata-dir'), { recursive: true });
-      writeFileSync(localFile('root'), readFileSync(root ?? ''));
+      await init(root ?? '');
       return;
     case 'refresh':
       await refresh();

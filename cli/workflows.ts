@@ -39,6 +39,8 @@ import type { SyncRequest } from './options/destination.ts';
 
 export interface ServeRequest {
   readonly store: string;
+  /** Its trust metadata is served too; nothing where there is no gate. */
+  readonly gate?: string | undefined;
   readonly host: string;
   readonly port: number;
   readonly signal: AbortSignal;
@@ -49,6 +51,8 @@ export interface ServeRequest {
 export interface RunningServer {
   readonly url: string;
   readonly images: number;
+  /** Where a TUF client finds the collections of the gate; absent where there is no gate. */
+  readonly trustUrl?: string | undefined;
   /** Settles when the server has ended. */
   readonly closed: Promise<void>;
 }
@@ -149,20 +153,8 @@ export const coreWorkflows: Workflows = {
       await lock.release();
     }
   },
-  serve: async ({ store: directory, host, port, signal, onRequest, onError }) => {
-    const [{ openStore }, { serveRegistry }] = await Promise.all([
-      import('../core/store/store.ts'),
-      import('../core/publish/registry.ts'),
-    ]);
-    const store = await openStore(directory, { create: false });
-    const { images } = await store.list();
-    const server = await serveRegistry({ store, host, port, signal, onRequest, onError });
-    const stopped = new Promise<void>((resolve) => {
-      if (signal.aborted) resolve();
-      signal.addEventListener('abort', () => resolve(), { once: true });
-    });
-    return { url: server.url, images: images.length, closed: stopped.then(() => server.close()) };
-  },
+  serve: async ({ store: directory, gate, ...options }) =>
+    (await import('../core/publish/serve.ts')).serveStore({ directory, gate, ...options }),
   sync: async (request, context) => (await import('./options/destination.ts')).runSync(request, context),
   clientConfig: async (options) => (await import('../core/publish/client-config.ts')).clientConfig(options),
 };

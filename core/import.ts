@@ -14,7 +14,7 @@ import { paperCode } from './delta/code.ts';
 import { type ImportBase, openImportBase } from './delta/import-base.ts';
 import { isSealiftError, SealiftError, toSealiftError } from './errors.ts';
 import { formatTimestamp } from './fs/document.ts';
-import { type Gate, type KeptChange, openGate } from './gate/gate.ts';
+import { type Gate, type KeptChange, type KeptState, openGate } from './gate/gate.ts';
 import {
   applyDecisions,
   Checklist,
@@ -116,7 +116,8 @@ async function admitBundle(
   const reader = await openBundle(options.bundle, checklist, context);
   try {
     const anchor = await findAnchor(reader, { gate: options.gate }, context);
-    const keeper = createKeeper(gate, claimedCollectionId(reader.head, context), options, context);
+    const collectionId = claimedCollectionId(reader.head, context);
+    const keeper = createKeeper(gate, collectionId, await gate.kept(collectionId), options, context);
     const trust = await namingVolume(
       reader,
       judgeTrust(
@@ -304,10 +305,24 @@ function blobsOf(images: readonly ImageVerdict[], content: ContentJudgement): Se
 // ---------------------------------------------------------------- trust
 
 /** Writes what is trusted into the gate, step by step; the audit log hears of it first. */
-function createKeeper(gate: Gate, collectionId: string, options: ImportOptions, context: Context) {
+function createKeeper(
+  gate: Gate,
+  collectionId: string,
+  before: KeptState | undefined,
+  options: ImportOptions,
+  context: Context,
+) {
   const { now } = context;
   const { actor } = options;
   let isTold = false;
+  const earlierRoots = new Map(before?.earlierRoots);
+  let last = before?.root;
+  const change = (set: TrustedSet): KeptChange => {
+    const made = changeOf(set);
+    if (last && made.root && made.root.version > last.version) earlierRoots.set(last.version, last.bytes);
+    last = made.root;
+    return { ...made, earlierRoots };
+  };
   const tellWeakened = async (): Promise<void> => {
     if (isTold) return;
     isTold = true;
@@ -322,7 +337,7 @@ function createKeeper(gate: Gate, collectionId: string, options: ImportOptions, 
   return {
     async keep(set: TrustedSet): Promise<void> {
       await tellWeakened();
-      await gate.save(collectionId, changeOf(set));
+      await gate.save(collectionId, change(set));
     },
     async finish(trust: TrustJudgement): Promise<void> {
       const { collection } = trust;
@@ -334,7 +349,7 @@ function createKeeper(gate: Gate, collectionId: string, options: ImportOptions, 
         fields: { collection: collectionId, version, root: collection.rootVersion, expires },
       });
       await gate.save(collectionId, {
-        ...changeOf(trust.set),
+        ...change(trust.set),
         collectionName: collection.name,
         version,
         expires,

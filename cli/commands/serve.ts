@@ -28,7 +28,8 @@ function isLoopback(host: string): boolean {
 export const serveCommand: Command = {
   words: ['serve'],
   summary: 'let docker, podman and others pull from the store (read-only registry)',
-  about: 'Answers until it is stopped with Ctrl-C or SIGTERM. Nothing can be pushed.',
+  about:
+    'Answers until it is stopped with Ctrl-C or SIGTERM. Nothing can be pushed. Where the gate is on this machine, the trust metadata of its collections is below /_trust/, for any client of The Update Framework.',
   positionals: [{ name: 'STORE', describe: 'store:DIR (default: the path of --store)' }],
   options: {
     listen: {
@@ -45,6 +46,7 @@ export const serveCommand: Command = {
     const { host, port } = parseListen(args.text('listen') ?? '127.0.0.1:5000');
     const server = await workflows.serve({
       store,
+      gate: paths.gate.path,
       host,
       port,
       signal,
@@ -66,10 +68,10 @@ export const serveCommand: Command = {
       );
     }
     return {
-      result: { url: server.url, store, images: server.images },
+      result: { url: server.url, store, images: server.images, trustUrl: server.trustUrl },
       // The URL comes first and alone on its line, so that a script can read it.
       text: ({ style }) =>
-        `${server.url}\n${style.dim(`${plural(server.images, 'image')} of ${inert(store, 4096)}; stop with Ctrl-C`)}`,
+        `${server.url}\n${style.dim(`${plural(server.images, 'image')} of ${inert(store, 4096)}; stop with Ctrl-C`)}${server.trustUrl === undefined ? '' : `\n${style.dim(`trust metadata: ${server.trustUrl}`)}`}`,
       quiet: server.url,
       running: server.closed,
     };

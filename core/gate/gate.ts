@@ -5,7 +5,7 @@
  * Everything that writes wants the gate's lock to be held by this object.
  */
 import { createHash } from 'node:crypto';
-import { readdir, rm } from 'node:fs/promises';
+import { readdir, rm, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { inert, SealiftError } from '../errors.ts';
 import {
@@ -59,6 +59,8 @@ export interface KeptState {
   readonly collectionName: string;
   readonly pin: Pin;
   readonly root: KeptRoot;
+  /** The roots before it, ascending from the pinned one, where each was trusted here; for those who follow. */
+  readonly earlierRoots: ReadonlyMap<number, Uint8Array>;
   readonly timestamp?: Uint8Array | undefined;
   readonly snapshot?: Uint8Array | undefined;
   readonly targets?: Uint8Array | undefined;
@@ -78,6 +80,7 @@ export interface KeptState {
 export interface KeptChange {
   readonly collectionName?: string | undefined;
   readonly root?: KeptRoot | undefined;
+  readonly earlierRoots?: ReadonlyMap<number, Uint8Array> | undefined;
   readonly timestamp?: Uint8Array | null | undefined;
   readonly snapshot?: Uint8Array | null | undefined;
   readonly targets?: Uint8Array | null | undefined;
@@ -115,6 +118,8 @@ export interface Gate {
   lock(pid: number): Promise<Lock>;
   /** Every pinned collection, by id. */
   collections(): Promise<readonly KeptState[]>;
+  /** Another text after every change of what is kept. */
+  revision(): Promise<string>;
   /** @throws SealiftError `state-damaged`, `format-unsupported` */
   kept(collectionId: string): Promise<KeptState | undefined>;
   /**
@@ -146,6 +151,7 @@ export interface GateOptions {
 }
 
 const FINGERPRINT = /^[0-9a-f]{40}$/;
+const ROOT_VERSION = /^[1-9][0-9]{0,15}$/;
 const ROLE = /^[a-z0-9][a-z0-9._-]{0,127}$/;
 const DIRECTORY_MODE = 0o700;
 const FILE_MODE = 0o600;
@@ -166,6 +172,7 @@ interface StateDocument {
   readonly collectionName: string;
   readonly pin: Pin;
   readonly root: FileEntry & { readonly version: number; readonly fingerprint: string };
+  readonly earlierRoots: ReadonlyMap<string, FileEntry>;
   readonly timestamp?: FileEntry | undefined;
   readonly snapshot?: FileEntry | undefined;
   readonly targets?: FileEntry | undefined;
@@ -266,8 +273,21 @@ export async function openGate(directory: string, options: GateOptions): Promise
     return undefined;
   }
 
+  const listIds = async (): Promise<string[]> =>
+    (await listDirectory(collectionsDirectory)).filter((name) => SHA256_HEX.test(name)).sort();
+
+  async function revision(): Promise<string> {
+    const parts: string[] = [];
+    for (const id of await listIds()) {
+      // Every write is a rename, which brings another file.
+      const found = await stat(placeOf(id).stateFile, { bigint: true }).catch(() => undefined);
+      if (found) parts.push(`${id} ${found.ino} ${found.size} ${found.mtimeNs}`);
+    }
+    return parts.join('\n');
+  }
+
   async function collections(): Promise<readonly KeptState[]> {
-    const ids = (await listDirectory(collectionsDirectory)).filter((name) => SHA256_HEX.test(name)).sort();
+    const ids = await listIds();
     const states: KeptState[] = [];
     for (const id of ids) {
       // A directory without state.json is what a pin leaves that broke off.
@@ -313,6 +333,10 @@ export async function openGate(directory: string, options: GateOptions): Promise
         version: state.root.version,
         fingerprint: state.root.fingerprint,
       },
+      earlierRoots: await keepAll(
+        new Map([...state.earlierRoots].map(([version, bytes]) => [String(version), bytes])),
+        ROOT_VERSION,
+      ),
       timestamp: state.timestamp && (await keep(state.timestamp)),
       snapshot: state.snapshot && (await keep(state.snapshot)),
       targets: state.targets && (await keep(state.targets)),
@@ -366,6 +390,7 @@ export async function openGate(directory: string, options: GateOptions): Promise
         scopes,
       },
       root: request.root,
+      earlierRoots: new Map(),
       delegated: new Map(),
       certificates: request.certificates,
     };
@@ -400,6 +425,7 @@ export async function openGate(directory: string, options: GateOptions): Promise
         change.collectionName === undefined ? before.collectionName : inert(change.collectionName),
       pin: before.pin,
       root,
+      earlierRoots: change.earlierRoots ?? before.earlierRoots,
       timestamp: step(before.timestamp, change.timestamp),
       snapshot: step(before.snapshot, change.snapshot),
       targets: step(before.targets, change.targets),
@@ -432,6 +458,7 @@ export async function openGate(directory: string, options: GateOptions): Promise
       };
     },
     collections,
+    revision,
     kept,
     pin: (request) => write(() => pin(request)),
     save: (collectionId, change) => write(() => save(collectionId, change)),
@@ -476,6 +503,11 @@ function encodeState(document: StateDocument): Buffer {
     root: { ...document.root },
     delegated: Object.fromEntries([...document.delegated].map(([name, entry]) => [name, { ...entry }])),
     certificates: Object.fromEntries([...document.certificates].map(([name, entry]) => [name, { ...entry }])),
+    ...(document.earlierRoots.size > 0 && {
+      earlierRoots: Object.fromEntries(
+        [...document.earlierRoots].map(([version, entry]) => [version, { ...entry }]),
+      ),
+    }),
     ...(document.timestamp && { timestamp: { ...document.timestamp } }),
     ...(document.snapshot && { snapshot: { ...document.snapshot } }),
     ...(document.targets && { targets: { ...document.targets } }),
@@ -517,6 +549,7 @@ function parseState(bytes: Uint8Array, file: string, collectionId: string): Stat
       version: root.integer('version'),
       fingerprint: root.string('fingerprint', SHA256_HEX),
     },
+    earlierRoots: fileEntries(state.optionalObject('earlierRoots'), ROOT_VERSION),
     timestamp: optionalFile('timestamp'),
     snapshot: optionalFile('snapshot'),
     targets: optionalFile('targets'),
@@ -532,8 +565,9 @@ function fileEntry(reader: DocumentReader): FileEntry {
   return { sha256: reader.string('sha256', SHA256_HEX), size: reader.integer('size') };
 }
 
-function fileEntries(reader: DocumentReader, names: RegExp): Map<string, FileEntry> {
+function fileEntries(reader: DocumentReader | undefined, names: RegExp): Map<string, FileEntry> {
   const entries = new Map<string, FileEntry>();
+  if (!reader) return entries;
   for (const name of reader.keys()) {
     if (!names.test(name)) throw reader.damaged(`unknown name ${inert(name)}`);
     entries.set(name, fileEntry(reader.object(name)));
@@ -566,6 +600,11 @@ async function readKept(document: StateDocument, directory: string): Promise<Kep
     collectionName: document.collectionName,
     pin: document.pin,
     root: { version: root.version, fingerprint: root.fingerprint, bytes: await read(root, 'root') },
+    earlierRoots: new Map(
+      [...(await readAll(document.earlierRoots, 'root'))]
+        .map(([version, bytes]) => [Number(version), bytes] as const)
+        .sort(([a], [b]) => a - b),
+    ),
     timestamp: document.timestamp && (await read(document.timestamp, 'timestamp')),
     snapshot: document.snapshot && (await read(document.snapshot, 'snapshot')),
     targets: document.targets && (await read(document.targets, 'targets')),

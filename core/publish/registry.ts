@@ -16,6 +16,7 @@ import type { Store } from '../store/store.ts';
 import { referrersIndex } from './content.ts';
 import { parseRange } from './range.ts';
 import { type RegistryView, type Repository, readRegistryView } from './registry-view.ts';
+import { TRUST_PREFIX, type TrustMetadata } from './trust-metadata.ts';
 
 export interface RequestLogEntry {
   readonly method: string;
@@ -29,6 +30,8 @@ export interface RequestLogEntry {
 
 export interface RegistryOptions {
   readonly limits?: Limits | undefined;
+  /** Answers what lies below `/_trust/`; nothing does where it is absent. */
+  readonly trust?: TrustMetadata | undefined;
   /** Told of every request when its answer has ended. */
   readonly onRequest?: ((entry: RequestLogEntry) => void) | undefined;
   /** Told of failures that a client sees as status 500, and of images that cannot be shown. */
@@ -101,6 +104,10 @@ export function createRegistryHandler(store: Store, options: RegistryOptions = {
   }
 
   async function answer(exchange: Exchange, path: string): Promise<void> {
+    if (options.trust && path.startsWith(TRUST_PREFIX)) {
+      const { status, type, bytes } = await options.trust(path);
+      return sendTrust(exchange, status, type, bytes);
+    }
     if (path === '/') return sendText(exchange, await describeRegistry(await currentView()));
     if (path === '/v2/' || path === '/v2') return sendJson(exchange, {}, SIGNATURES_HEADER);
     const signatures = /^\/extensions\/v2\/(.+)\/signatures\/([^/]+)$/.exec(path);
@@ -437,6 +444,12 @@ function sendBytes(
 ): void {
   exchange.response.writeHead(200, { ...headers, 'content-type': type, 'content-length': bytes.length });
   exchange.response.end(exchange.isHead ? undefined : bytes);
+}
+
+/** Always asked for anew: a client that follows a collection must not be held back by a cache. */
+function sendTrust(exchange: Exchange, status: number, type: string, bytes: Uint8Array): void {
+  const headers = { 'content-type': type, 'content-length': bytes.length, 'cache-control': 'no-cache' };
+  exchange.response.writeHead(status, headers).end(exchange.isHead ? undefined : bytes);
 }
 
 function sendEmpty(exchange: Exchange, status: number, headers: http.OutgoingHttpHeaders): void {

@@ -172,7 +172,7 @@ describe('help with slips', () => {
     [
       ['trust', 'key'],
       'sealift trust key wants a command',
-      'it is one of list, rotate, add, remove, generate, import, export, passwd',
+      'it is one of list, rotate, add, refresh, remove, generate, import, export, passwd',
     ],
     [['trust', 'key', 'lsit'], 'unknown command, got trust key lsit', 'did you mean sealift trust key list?'],
     [['export', 'a', '--outptu', 'x'], 'unknown option, got --outptu', 'did you mean --output?'],

@@ -458,6 +458,7 @@ describe('completion', () => {
         'add',
         'remove',
         'renew',
+        'witness',
         'sign',
         'publish',
         'key',

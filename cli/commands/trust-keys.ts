@@ -79,7 +79,7 @@ export const trustKeyImportCommand: Command = {
   words: ['trust', 'key', 'import'],
   summary: 'take a secret key into the collection',
   about:
-    'OpenPGP, or PKCS#8 in PEM; keys below ~/.docker/trust/private are such. It must have a passphrase, and keeps it. gpg:FINGERPRINT notes that gpg holds the key, in its keyring or on a card, where it stays: from then on gpg makes the signatures.',
+    'OpenPGP, or PEM; keys of docker and notary, below ~/.docker/trust/private or ~/.notary/private, are such. It must have a passphrase, and keeps it. gpg:FINGERPRINT notes that gpg holds the key, in its keyring or on a card, where it stays: from then on gpg makes the signatures.',
   positionals: [{ name: 'FILE', describe: 'the key, or gpg:FINGERPRINT', required: true }],
   options: { ...passphraseOptions },
   examples: ['sealift trust key import anna.pem', 'sealift trust key import gpg:FINGERPRINT'],

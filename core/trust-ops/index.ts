@@ -31,7 +31,9 @@ export {
   type DelegationListing,
   type DelegationOptions,
   listDelegations,
+  type PublicKey,
   type RoleKeysOptions,
+  readPublicKey,
   removeDelegation,
 } from './rekey.ts';
 export { type RenewOptions, renewRoles } from './renew.ts';

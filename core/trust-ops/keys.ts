@@ -20,7 +20,7 @@ import { isGpgReference, readGpgCertificate } from '../trust/gpg.ts';
 import { nativePublicKey, type TufKey } from '../trust/keys.ts';
 import { formatDate, TOP_LEVEL_ROLES } from '../trust/metadata.ts';
 import { loadOpenpgp } from '../trust/openpgp-packets.ts';
-import { openSigner, type Signer } from '../trust/signer.ts';
+import { isPrivatePem, openSigner, type Signer, toKeyFile } from '../trust/signer.ts';
 import type { PassphraseProvider } from '../workflow-options.ts';
 import { type TrustOptions, withCollection } from './common.ts';
 import { readPublicKey } from './rekey.ts';
@@ -144,17 +144,8 @@ export async function generateKey(options: NewKeyOptions, context: Context): Pro
   );
 }
 
-/** Text without the headers that docker and notary put into a PEM file, which OpenSSL takes for its old encryption. */
-function withoutHeaders(bytes: Uint8Array): Buffer {
-  const text = Buffer.from(bytes).toString('latin1');
-  return Buffer.from(
-    text.replace(/^(-----BEGIN [A-Z ]+-----\r?\n)(?:[A-Za-z-]+: [^\r\n]*\r?\n)+\r?\n/, '$1'),
-    'latin1',
-  );
-}
-
 /**
- * Takes a secret key into keys/: OpenPGP, or PKCS#8 in PEM, such as those below `~/.docker/trust/private`. Of a key
+ * Takes a secret key into keys/: OpenPGP, or PEM, such as those below `~/.docker/trust/private`. Of a key
  * that gpg holds, `gpg:FINGERPRINT`, a note is kept.
  * @throws SealiftError `passphrase-needed`, `state-damaged`, `invalid-argument` for a key without a passphrase
  */
@@ -178,10 +169,12 @@ export async function importKey(
         subject: inert(options.file),
       });
     }
-    const secret = withoutHeaders(bytes);
     const passphrase = await demand(options.passphrase, `the key in ${options.file}`);
-    const signer = await openSigner(secret, passphrase, options.file);
-    if (!(await isEncrypted(secret))) {
+    const signer = await openSigner(bytes, passphrase, options.file);
+    const secret = isPrivatePem(bytes)
+      ? toKeyFile(bytes, passphrase, options.file)
+      : await lockedOpenpgp(bytes);
+    if (secret === undefined) {
       throw new SealiftError('invalid-argument', 'the key has no passphrase, so anybody could use it', {
         subject: inert(options.file),
         hint: 'give it one first: gpg --change-passphrase, or openssl pkcs8 -topk8',
@@ -190,17 +183,9 @@ export async function importKey(
     const file = secretFile(collection.directory, signer.key);
     if (await readFileLimited(file, context.limits.certificate))
       throw new SealiftError('destination-exists', 'the key is here already', { subject: file });
-    await writeFileDurably(file, await asText(secret), 0o600);
+    await writeFileDurably(file, secret, 0o600);
     return heldKey(signer, file);
   });
-}
-
-/** Key files are text, so that they can be looked at and typed off. */
-async function asText(secret: Buffer): Promise<string> {
-  const text = secret.toString('latin1');
-  if (text.startsWith('-----BEGIN ')) return text;
-  const { readPrivateKey } = await loadOpenpgp();
-  return (await readPrivateKey({ binaryKey: secret })).armor().replaceAll('\r\n', '\n');
 }
 
 export interface RefreshedKey {
@@ -251,15 +236,16 @@ export async function refreshKey(
   });
 }
 
-async function isEncrypted(secret: Uint8Array): Promise<boolean> {
-  const text = Buffer.from(secret).toString('latin1');
-  if (text.startsWith('-----BEGIN ENCRYPTED')) return true;
-  if (text.startsWith('-----BEGIN PRIVATE')) return false;
+/** An OpenPGP secret key as keys/ holds it, in armor; undefined where it has no passphrase. */
+async function lockedOpenpgp(bytes: Buffer): Promise<string | undefined> {
   const { readPrivateKey } = await loadOpenpgp();
-  const key = text.startsWith('-----BEGIN')
+  const text = bytes.toString('latin1');
+  const isArmored = text.startsWith('-----BEGIN');
+  const key = isArmored
     ? await readPrivateKey({ armoredKey: text })
-    : await readPrivateKey({ binaryKey: secret });
-  return !key.isDecrypted();
+    : await readPrivateKey({ binaryKey: bytes });
+  if (key.isDecrypted()) return undefined;
+  return isArmored ? text : key.armor().replaceAll('\r\n', '\n');
 }
 
 /** Finds a key file by key id, fingerprint or path. */

@@ -1,5 +1,5 @@
 /** Who signs what: keys and thresholds of roles, and namespaces handed to others. */
-import { createPublicKey, X509Certificate } from 'node:crypto';
+import { createPublicKey, type KeyObject, X509Certificate } from 'node:crypto';
 import type { Context } from '../context.ts';
 import { inert, SealiftError } from '../errors.ts';
 import { readFileLimited } from '../fs/durable.ts';
@@ -29,7 +29,7 @@ import {
 } from '../trust/metadata.ts';
 import { loadOpenpgp } from '../trust/openpgp-packets.ts';
 import { prefixPatterns } from '../trust/search.ts';
-import type { Signer } from '../trust/signer.ts';
+import { type Signer, withoutHeaders } from '../trust/signer.ts';
 import type { GpgSettings } from '../workflow-options.ts';
 import {
   assertRole,
@@ -78,7 +78,9 @@ export async function readPublicKey(
   if (/^-----BEGIN (?:PUBLIC KEY|CERTIFICATE)-----/m.test(text)) {
     try {
       const isCertificate = /^-----BEGIN CERTIFICATE-----/m.test(text);
-      const key = nativeTufKey(isCertificate ? new X509Certificate(text).publicKey : createPublicKey(text));
+      const key = nativeTufKey(
+        isCertificate ? certifiedKey(text, file, context) : createPublicKey(withoutHeaders(bytes)),
+      );
       return { key, keyId: keyIdOf(key) };
     } catch (cause) {
       if (cause instanceof SealiftError) throw cause;
@@ -103,6 +105,22 @@ export async function readPublicKey(
   const { fingerprint } = await readCertificate(binary, context.limits);
   const key = openpgpTufKey(fingerprint);
   return { key, keyId: keyIdOf(key), fingerprint, certificate: binary };
+}
+
+/**
+ * The key of the first certificate. Its dates are looked at once, now: the metadata has no place for them, and who
+ * vouches for the key from now on is the collection.
+ */
+function certifiedKey(pem: string, file: string, context: Context): KeyObject {
+  const { publicKey, validFromDate, validToDate } = new X509Certificate(pem);
+  if (validToDate <= context.now || validFromDate > context.now) {
+    throw new SealiftError('key-expired', 'the X.509 certificate is not valid today', {
+      subject: inert(file),
+      got: `${formatDate(validFromDate)} to ${formatDate(validToDate)}`,
+      hint: `bring a valid one; or take its key alone: openssl x509 -in ${inert(file)} -noout -pubkey`,
+    });
+  }
+  return publicKey;
 }
 
 interface ChangeOptions extends TrustOptions {

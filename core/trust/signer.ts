@@ -98,20 +98,54 @@ function makeOpenpgpSigner(privateKey: PrivateKey, certificate: Certificate): Si
   };
 }
 
+/** PKCS#8, and the older forms of OpenSSL, which notary wrote at first. */
+const PRIVATE_PEM = /^-----BEGIN (?:ENCRYPTED |EC |RSA )?PRIVATE KEY-----\r?\n/;
+
 /**
- * A signer from an encrypted PKCS#8 key in PEM: ed25519, ecdsa P-256 or RSA.
+ * PEM without the headers `role:` and `gun:` that docker and notary put into keys. OpenSSL knows no others than those
+ * of its old encryption, which stay.
+ */
+export function withoutHeaders(bytes: Uint8Array): string {
+  const text = Buffer.from(bytes).toString('latin1');
+  return text.replace(
+    /^(-----BEGIN [A-Z ]+-----\r?\n)((?:[A-Za-z-]+: [^\r\n]*\r?\n)+)\r?\n/,
+    (_, begin: string, headers: string) => {
+      const kept = headers.split(/\r?\n/).filter((line) => /^(?:Proc-Type|DEK-Info): /.test(line));
+      return kept.length === 0 ? begin : `${begin}${kept.join('\n')}\n\n`;
+    },
+  );
+}
+
+function openPrivatePem(keyFile: Uint8Array, passphrase: string, subject: string): KeyObject {
+  const pem = withoutHeaders(keyFile);
+  if (!PRIVATE_PEM.test(pem)) throw unreadable(subject);
+  try {
+    return createPrivateKey({ key: pem, format: 'pem', passphrase });
+  } catch {
+    throw wrongPassphrase(subject);
+  }
+}
+
+/**
+ * The same secret key as keys/ holds it, encrypted PKCS#8; undefined where it has no passphrase.
+ * @throws SealiftError `passphrase-needed`, `state-damaged`
+ */
+export function toKeyFile(keyFile: Uint8Array, passphrase: string, subject: string): string | undefined {
+  const pem = withoutHeaders(keyFile);
+  const privateKey = openPrivatePem(keyFile, passphrase, subject);
+  if (pem.startsWith('-----BEGIN ENCRYPTED PRIVATE KEY-----')) return pem;
+  // Of a key that needs none, any passphrase would do.
+  if (!/^Proc-Type: 4,ENCRYPTED\r?$/m.test(pem)) return undefined;
+  return privateKey.export({ type: 'pkcs8', format: 'pem', cipher: 'aes-256-cbc', passphrase }).toString();
+}
+
+/**
+ * A signer from an encrypted key in PEM: ed25519, ecdsa P-256 or RSA.
  * @param subject what the key is, for messages
  * @throws SealiftError `passphrase-needed`, `state-damaged`, `weak-algorithm`
  */
 export function openNativeSigner(keyFile: Uint8Array, passphrase: string, subject: string): Signer {
-  const pem = Buffer.from(keyFile).toString('latin1');
-  if (!/^-----BEGIN (?:ENCRYPTED )?PRIVATE KEY-----\r?\n/.test(pem)) throw unreadable(subject);
-  let privateKey: KeyObject;
-  try {
-    privateKey = createPrivateKey({ key: pem, format: 'pem', passphrase });
-  } catch {
-    throw wrongPassphrase(subject);
-  }
+  const privateKey = openPrivatePem(keyFile, passphrase, subject);
   const key = nativeTufKey(createPublicKey(privateKey));
   return {
     key,
@@ -133,16 +167,16 @@ export function openNativeSigner(keyFile: Uint8Array, passphrase: string, subjec
   };
 }
 
+export const isPrivatePem = (keyFile: Uint8Array): boolean =>
+  PRIVATE_PEM.test(Buffer.from(keyFile.subarray(0, 64)).toString('latin1'));
+
 /**
- * A signer from any secret key file sealift writes.
+ * A signer from a secret key file: OpenPGP, or PEM.
  * @param subject what the key is, for messages
  * @throws SealiftError as {@link openOpenpgpSigner} and {@link openNativeSigner}
  */
 export async function openSigner(keyFile: Uint8Array, passphrase: string, subject: string): Promise<Signer> {
-  const isPem = /^-----BEGIN (?:ENCRYPTED )?PRIVATE KEY-----/.test(
-    Buffer.from(keyFile.subarray(0, 64)).toString('latin1'),
-  );
-  return isPem
+  return isPrivatePem(keyFile)
     ? openNativeSigner(keyFile, passphrase, subject)
     : await openOpenpgpSigner(keyFile, passphrase, subject);
 }

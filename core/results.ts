@@ -224,7 +224,10 @@ export interface VerifyResult {
 }
 
 export interface ImportResult extends VerifyResult {
+  /** Empty where nothing went into a store. */
   readonly store: string;
+  /** What was done at each place that was filled straight from the bundle; absent where there is none. */
+  readonly destinations?: readonly import('./importing/publications.ts').DirectResult[] | undefined;
   /** Names let in by this run; without those that were in the store with the same digest. */
   readonly imported: readonly string[];
   readonly unchanged: readonly string[];

@@ -1,13 +1,15 @@
 /** Sync: what was let into a store is put where any client can pull it. Nothing else ever is. */
 import type { Context } from './context.ts';
 import { SealiftError } from './errors.ts';
+import { openLedger } from './importing/ledger.ts';
 import { applyPlan, type DestinationResult } from './publish/apply.ts';
 import { renderCatalog } from './publish/catalog.ts';
-import { storeReader } from './publish/content.ts';
-import type { BlobSource, OpenDestination } from './publish/destination.ts';
-import type { PlacementOptions } from './publish/placement.ts';
+import { sourceOfStore, storeReader } from './publish/content.ts';
+import type { Destination, OpenDestination } from './publish/destination.ts';
+import { type PlacementOptions, withdrawnPlaces } from './publish/placement.ts';
 import { planPublication } from './publish/plan.ts';
-import { openStore, type Store } from './store/store.ts';
+import { openStore } from './store/store.ts';
+import { withdrawnInGate } from './withdrawn.ts';
 
 export type { DestinationResult } from './publish/apply.ts';
 
@@ -25,6 +27,8 @@ export interface SyncOptions {
   readonly concurrency: number;
   /** Number of this process, for locks. */
   readonly pid: number;
+  /** Directory of the gate, where there is one: what its collections have withdrawn is shown, and loses its tags. */
+  readonly gate?: string | undefined;
 }
 
 export interface SyncResult {
@@ -67,17 +71,19 @@ export async function syncStore(options: SyncOptions, context: Context): Promise
       });
     }
     const plan = await planPublication(storeReader(store), records, options.placement, context.limits);
-    const catalog = renderCatalog(plan, { host: options.host, now: context.now });
+    const withdrawn = options.gate === undefined ? [] : await withdrawnInGate(options.gate, context);
+    const catalog = renderCatalog(plan, { host: options.host, now: context.now, withdrawn });
     const { prefix } = options.placement;
     const destinations: DestinationResult[] = [];
     for (const open of options.destinations) {
       const destination = await open(context);
       try {
+        await refuseLedger(destination, options, context);
         destinations.push(
           await applyPlan(
             plan,
             destination,
-            sourceOf(store),
+            sourceOfStore(store),
             {
               concurrency: options.concurrency,
               dryRun: options.dryRun,
@@ -85,6 +91,7 @@ export async function syncStore(options: SyncOptions, context: Context): Promise
                 ...options.prune,
                 scope: prefix === undefined ? 'v2/' : `v2/${prefix}/`,
               },
+              withdrawn: withdrawnPlaces(withdrawn, options.placement),
               documents: new Map([
                 ['index.html', { bytes: Buffer.from(catalog), mediaType: 'text/html; charset=utf-8' }],
               ]),
@@ -107,14 +114,20 @@ export async function syncStore(options: SyncOptions, context: Context): Promise
   }
 }
 
-function sourceOf(store: Store): BlobSource {
-  return {
-    async open(digest) {
-      const blob = await store.openBlob(digest);
-      if (!blob) throw new SealiftError('blob-missing', 'the store has no such blob', { subject: digest });
-      const { handle, size } = blob;
-      return { fd: handle.fd, offset: 0, size, close: () => handle.close() };
+/** A destination belongs to one store, or to the bundles that are imported straight into it. */
+async function refuseLedger(
+  destination: Destination,
+  { gate }: SyncOptions,
+  { limits }: Context,
+): Promise<void> {
+  const ledger = gate === undefined ? undefined : await openLedger(gate, destination.identity, { limits });
+  if (!ledger || ledger.records.length === 0) return;
+  throw new SealiftError(
+    'name-conflict',
+    'the destination is filled straight from bundles, and a store would be in their way',
+    {
+      subject: destination.location,
+      hint: `sealift import BUNDLE --to ${destination.location}; to hand it over to the store, remove ${ledger.directory} first`,
     },
-    read: (digest, max) => store.readBlob(digest, max),
-  };
+  );
 }

@@ -1,6 +1,7 @@
 /** What the workflows take. The front ends build these; core never reads options from anywhere else. */
 import type { MediumProvider } from './bundle/volumes/medium.ts';
 import type { LookasideSettings } from './evidence/registries-d.ts';
+import type { DirectOptions } from './importing/publications.ts';
 import type { NamedLocation } from './transport/location.ts';
 import type { SourceOptions } from './transport/source.ts';
 
@@ -116,7 +117,10 @@ export interface VerifyOptions {
 export interface ImportOptions {
   readonly bundle: VerifyOptions['bundle'];
   readonly gate: string;
-  readonly store: string;
+  /** Directory of the store; undefined where the images go to destinations alone. */
+  readonly store?: string | undefined;
+  /** Where clients pull from, filled straight from the bundle. */
+  readonly direct?: DirectOptions | undefined;
   /** Names to let in; empty for all. */
   readonly only: readonly string[];
   /** Lets in what the policy takes where it refuses other images; without it nothing is let in then. */

@@ -3,6 +3,7 @@ import { getCACertificates } from 'node:tls';
 import type { Context } from '../../core/context.ts';
 import { inert, SealiftError } from '../../core/errors.ts';
 import type { OpenDestination } from '../../core/publish/destination.ts';
+import type { PlacementOptions } from '../../core/publish/placement.ts';
 import type { SyncOptions, SyncResult } from '../../core/sync.ts';
 import type { Args, OptionGroup } from '../args.ts';
 import { readCaFile } from './source.ts';
@@ -105,32 +106,104 @@ export function parseGrace(text: string, option: string): number {
   return text === '0' ? 0 : parseDuration(text, option);
 }
 
-/** What the command asks for, before anything of the library is loaded. */
-export interface SyncRequest extends Omit<SyncOptions, 'destinations' | 'placement'> {
+/** Options of commands that place images at a destination. */
+export const placementOptions = {
+  prefix: {
+    kind: 'text',
+    value: 'REPOSITORY',
+    describe: 'put it before every repository at the destination',
+  },
+  map: {
+    kind: 'list',
+    value: 'FROM=TO',
+    describe: 'repositories whose names begin with FROM are put under TO; may be given again',
+  },
+} as const satisfies OptionGroup;
+
+const DEFAULT_GRACE = '24h';
+
+/** Options of commands that publish. */
+export const publishOptions = {
+  ...placementOptions,
+  host: {
+    kind: 'text',
+    value: 'HOST',
+    describe: 'how clients reach the destination, for the catalog page',
+  },
+  prune: { kind: 'flag', describe: 'take away at the destination what is not wanted there any more' },
+  grace: {
+    kind: 'text',
+    value: 'TIME',
+    describe: `with --prune: how long content stays after its last tag went away (default ${DEFAULT_GRACE})`,
+  },
+} as const satisfies OptionGroup;
+
+/** Where a command publishes, and how. */
+export interface PublishRequest {
   readonly destinations: readonly DestinationSpec[];
   readonly access: BucketAccess;
   readonly prefix: string | undefined;
   /** `FROM=TO` */
   readonly map: readonly string[];
+  readonly host: string | undefined;
+  readonly prune: { readonly grace: number } | undefined;
 }
+
+export function publishRequest(
+  args: Args,
+  destinations: readonly DestinationSpec[],
+  env: Readonly<Record<string, string | undefined>>,
+): PublishRequest {
+  const grace = args.text('grace');
+  const prune = args.flag('prune');
+  if (grace !== undefined && !prune) {
+    throw new SealiftError('invalid-argument', 'option --grace means nothing without --prune', {
+      subject: '--grace',
+    });
+  }
+  return {
+    destinations,
+    access: bucketAccess(args, env),
+    prefix: args.text('prefix'),
+    map: args.list('map'),
+    host: args.text('host'),
+    prune: prune ? { grace: parseGrace(grace ?? DEFAULT_GRACE, '--grace') } : undefined,
+  };
+}
+
+/** What the command asks for, before anything of the library is loaded. */
+export interface SyncRequest
+  extends Omit<SyncOptions, 'destinations' | 'placement' | 'host' | 'prune'>,
+    PublishRequest {}
 
 /** Loads what the destinations need, and syncs. */
 export async function runSync(request: SyncRequest, context: Context): Promise<SyncResult> {
-  const [{ syncStore }, { isRepository, parseMapping }] = await Promise.all([
-    import('../../core/sync.ts'),
-    import('../../core/publish/placement.ts'),
-  ]);
-  const { prefix, map, destinations, access, ...rest } = request;
+  const { syncStore } = await import('../../core/sync.ts');
+  const { prefix: _prefix, map: _map, destinations: _destinations, access: _access, ...rest } = request;
+  const { open, placement } = await openPublishing(request, request.pid);
+  return syncStore({ ...rest, destinations: open, placement }, context);
+}
+
+/** Loads what an import straight into destinations needs. */
+export async function openPublishing(
+  { prefix, map, destinations, access }: Pick<PublishRequest, 'prefix' | 'map' | 'destinations' | 'access'>,
+  pid: number,
+): Promise<{ readonly open: readonly OpenDestination[]; readonly placement: PlacementOptions }> {
+  const { isRepository, parseMapping } = await import('../../core/publish/placement.ts');
   if (prefix !== undefined && !isRepository(prefix)) {
     throw new SealiftError('invalid-argument', `option --prefix: got ${inert(prefix)}, want a repository`, {
       subject: '--prefix',
     });
   }
-  const openers = await Promise.all(destinations.map((spec) => openerOf(spec, request.pid, access)));
-  return syncStore(
-    { ...rest, destinations: openers, placement: { prefix, map: map.map(parseMapping) } },
-    context,
-  );
+  return {
+    open: await Promise.all(destinations.map((spec) => openerOf(spec, pid, access))),
+    placement: { prefix, map: map.map(parseMapping) },
+  };
+}
+
+/** Whether a location is one that images are published to. */
+export function isDestination(text: string): boolean {
+  return text.startsWith('static:') || text.startsWith('s3:');
 }
 
 async function openerOf(spec: DestinationSpec, pid: number, access: BucketAccess): Promise<OpenDestination> {

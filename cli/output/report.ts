@@ -32,6 +32,7 @@ import {
   shortDigest,
   table,
 } from './format.ts';
+import { destinationLines } from './publish-text.ts';
 import { statusLine } from './status.ts';
 import type { Style } from './style.ts';
 
@@ -326,7 +327,7 @@ export function importText(result: ImportResult, view: TextView): string {
   const known = new Set([...result.imported, ...result.unchanged]);
   const others = result.images.filter((image) => image.admitted && !known.has(image.name)).length;
   return lines(
-    `${refused.length === 0 ? `${style.pass} ${style.good('imported')}` : `${style.attention} ${style.warn('partly imported')}`}  ${style.bold(bundleName(result.bundle))} into ${style.bold(inert(result.store, 4096))}`,
+    `${refused.length === 0 ? `${style.pass} ${style.good('imported')}` : `${style.attention} ${style.warn('partly imported')}`}  ${style.bold(bundleName(result.bundle))} into ${style.bold(inert(importedInto(result), 4096))}`,
     facts([
       ['collection', `${inert(result.collection.name)}, version ${result.collection.version}`],
       ['expires', expiry(result.collection.expires, view.now)],
@@ -355,18 +356,31 @@ export function importText(result: ImportResult, view: TextView): string {
     others > 0 ? `  ${plural(others, 'image')} of the bundle not asked for` : undefined,
     withdrawnLines(result, style),
     weakenedLines(result.weakened, style),
-    heading(style, 'Next'),
+    (result.destinations ?? []).flatMap((one) => [
+      ...heading(style, inert(one.location, 4096)),
+      ...destinationLines(one, result.imported.length + result.unchanged.length, false, style),
+      ...one.images.damaged.map(
+        (image) =>
+          `  ${style.fail} ${inert(image)}: a part of it is gone there, and this bundle does not carry it`,
+      ),
+    ]),
+    result.store === '' ? undefined : nextWithStore(result, style),
+  );
+}
+
+function importedInto({ store, destinations = [] }: ImportResult): string {
+  return [...(store === '' ? [] : [store]), ...destinations.map(({ location }) => location)].join(', ');
+}
+
+function nextWithStore(result: ImportResult, style: Style): readonly string[] {
+  const [name] = [...result.imported, ...result.unchanged];
+  return [
+    ...heading(style, 'Next'),
     '  let others pull from it:',
     command('sealift', 'serve', result.store),
     '  or read the store with any tool that knows OCI layouts:',
-    result.imported[0] === undefined && result.unchanged[0] === undefined
-      ? undefined
-      : command(
-          'skopeo',
-          'inspect',
-          `oci:${result.store}:${result.imported[0] ?? result.unchanged[0] ?? ''}`,
-        ),
-  );
+    ...(name === undefined ? [] : [command('skopeo', 'inspect', `oci:${result.store}:${name}`)]),
+  ];
 }
 
 export function inspectText(result: InspectResult, view: TextView): string {

@@ -11,8 +11,10 @@ export interface Decided {
   readonly chosen: readonly ImageVerdict[];
   readonly refused: readonly ImageVerdict[];
   readonly policy: PolicyInForce | undefined;
-  /** Names that are in the store and have been withdrawn. */
+  /** Names that are in the store, or at a destination, and have been withdrawn. */
   readonly withdrawn: readonly string[];
+  /** Places that are filled straight from the bundle. */
+  readonly destinations?: readonly string[] | undefined;
 }
 
 /**
@@ -22,7 +24,7 @@ export interface Decided {
 export async function auditImport(
   gate: Gate,
   trust: TrustJudgement,
-  { chosen, refused, policy, withdrawn }: Decided,
+  { chosen, refused, policy, withdrawn, destinations }: Decided,
   options: ImportOptions,
   context: Context,
 ): Promise<string> {
@@ -52,7 +54,8 @@ export async function auditImport(
       collectionName: trust.collection.name,
       version: trust.collection.version,
       bundle: nameOf(options.bundle),
-      store: options.store,
+      ...(options.store === undefined ? {} : { store: options.store }),
+      ...(destinations === undefined ? {} : { destinations: [...destinations] }),
       roles: trust.collection.roles
         .filter(({ role }) => roles.has(role))
         .map(({ role, version, threshold, keys }) => ({

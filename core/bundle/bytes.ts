@@ -45,6 +45,8 @@ export interface BundleBytes {
     use: (part: BundlePart) => Promise<void>,
     options?: { readonly inOrder?: boolean | undefined },
   ): Promise<void>;
+  /** False for volumes. */
+  readonly isOneFile: boolean;
   /** True where every byte can be read without asking anybody. */
   readonly complete: boolean;
   /** The error of what was read at a stretch, told of the volume it lies in. */
@@ -128,6 +130,7 @@ export async function openFileBytes(file: string): Promise<BundleBytes> {
   return {
     path: file,
     size,
+    isOneFile: true,
     complete: true,
     async *pieces() {
       try {

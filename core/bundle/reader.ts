@@ -49,6 +49,8 @@ export interface FileBundle {
   readonly head: BundleHead;
   /** Bytes of the bundle. */
   readonly size: number;
+  /** False for volumes, which may have to be asked for, and in which a blob may lie in pieces. */
+  readonly isOneFile: boolean;
   /**
    * checkHead(); needed before anything behind the head can be asked for.
    * @throws SealiftError as checkHead(); `volume-missing`, `volume-unexpected`, `volume-damaged`
@@ -344,6 +346,7 @@ export async function openBundleBytes(bytes: BundleBytes, options: ReadOptions):
   return {
     kind: 'file',
     head,
+    isOneFile: bytes.isOneFile,
     get size() {
       return bytes.size;
     },

@@ -3,8 +3,7 @@
  * begins, so that whoever pulls meanwhile, or after a kill, finds everything a tag leads to. Removal goes the other way.
  */
 import type { Context } from '../context.ts';
-import { isSealiftError, SealiftError } from '../errors.ts';
-import { formatTimestamp, parseDocument, TIMESTAMP } from '../fs/document.ts';
+import { SealiftError } from '../errors.ts';
 import { type Digest, digestOf } from '../oci/digest.ts';
 import { forEachLimited } from '../util/concurrency.ts';
 import { formatBytes } from '../util/format.ts';
@@ -13,11 +12,19 @@ import {
   encodeState,
   type PlannedObject,
   type PublishPlan,
-  ROOT_KEY,
   STATE_KEY,
   tagsList,
   tagsListKey,
 } from './plan.ts';
+import {
+  decide,
+  parseState,
+  STATE_MAX,
+  straysOf,
+  TAG_KEY,
+  type WithdrawnTag,
+  withdrawnTags,
+} from './strays.ts';
 
 export interface ApplyOptions {
   readonly concurrency: number;
@@ -31,6 +38,8 @@ export interface ApplyOptions {
         readonly scope: string;
       }
     | undefined;
+  /** Tags that go at once, also without `prune`, where they still lead to what was withdrawn. */
+  readonly withdrawn?: readonly WithdrawnTag[] | undefined;
   /** Further documents of the destination, such as the catalog, by key. */
   readonly documents: ReadonlyMap<string, Companion>;
 }
@@ -61,12 +70,24 @@ export interface DestinationResult {
   readonly waiting: { readonly objects: number; readonly bytes: number };
 }
 
-const STATE_MAX = 256 * 1024 * 1024;
-const TAG_KEY = /^v2\/(.+)\/manifests\/([A-Za-z0-9_][A-Za-z0-9_.-]{0,127})$/;
-/** Tags of evidence: those that list referrers, and cosign's. */
-const FALLBACK = /^sha256-[0-9a-f]{64}(?:\.(?:sig|att|sbom))?$/;
-const DIGEST_KEY = /^v2\/.+\/(?:manifests|blobs|referrers)\/sha(?:256:[0-9a-f]{64}|512:[0-9a-f]{128})$/;
-const LIST_KEY = /^v2\/.+\/tags\/list$/;
+/** What stands between a plan and a destination. Opened by `preparePublication`, and gone through in this order. */
+export interface Publication {
+  readonly location: string;
+  /** Blobs that have to be sent. */
+  readonly toSend: { readonly blobs: number; readonly bytes: number };
+  /** Bytes of blobs that are there already. */
+  readonly presentBytes: number;
+  /** Bytes that can still be put; undefined where nobody knows. */
+  readonly free: number | undefined;
+  /** Blobs that neither the destination nor the source has, and all manifests that lead to them. They are left as they are. */
+  readonly broken: ReadonlySet<string>;
+  sendBlobs(): Promise<void>;
+  /**
+   * Everything else, tags last.
+   * @param beforeTags called when all that tags lead to is there and durable
+   */
+  finish(beforeTags?: () => Promise<void>): Promise<DestinationResult>;
+}
 
 /**
  * @throws SealiftError what the destination refuses; `destination-full`. Whatever was reached stays, can be pulled from,
@@ -79,50 +100,169 @@ export async function applyPlan(
   options: ApplyOptions,
   context: Context,
 ): Promise<DestinationResult> {
-  const { dryRun, prune } = options;
+  const publication = await preparePublication(plan, destination, source, options, context);
+  assertSpace(publication);
+  await publication.sendBlobs();
+  return publication.finish();
+}
+
+/** @throws SealiftError `destination-full` */
+export function assertSpace({ toSend, free, location }: Publication): void {
+  if (free === undefined || toSend.bytes <= free) return;
+  throw new SealiftError(
+    'destination-full',
+    `not enough free space: got ${formatBytes(free)}, want ${formatBytes(toSend.bytes)}`,
+    {
+      subject: location,
+      got: free,
+      want: toSend.bytes,
+      hint: 'free some space and run the same command again',
+    },
+  );
+}
+
+/** Locks the destination and finds out what it has; writes nothing else. */
+export async function preparePublication(
+  plan: PublishPlan,
+  destination: Destination,
+  source: BlobSource,
+  options: ApplyOptions,
+  context: Context,
+): Promise<Publication> {
+  const { dryRun, prune, withdrawn = [] } = options;
   const planned = plan.stages.flat();
   await destination.check(planned.map(({ key }) => key));
   if (!dryRun) await destination.lock();
-  const prefixes = prune ? ['v2/'] : [...plan.tags.keys()].sort().map((repository) => `v2/${repository}/`);
+  const repositories = new Set(plan.tags.keys());
+  for (const { key } of withdrawn) repositories.add(TAG_KEY.exec(key)?.[1] ?? '');
+  const prefixes = prune ? ['v2/'] : [...repositories].sort().map((repository) => `v2/${repository}/`);
   const there = await destination.list(withoutNested(prefixes));
   const tally = createTally();
-
   const wanted = new Set(planned.map(({ key }) => key));
-  const strays = straysOf(there, wanted, plan, prune?.scope);
-  await sendAll(plan, destination, source, there, tally, options, context);
+  const strays = straysOf(there, wanted, repositories, prune?.scope);
+  const gone = prune
+    ? strays.tags
+    : await withdrawnTags(strays.tags, withdrawn, destination, context.limits.manifest);
+  const staying = strays.tags.filter((key) => !gone.includes(key));
 
-  const lists = listsOf(plan, prune ? [] : strays.tags);
-  for (const list of lists) await putDocument(list, there, destination, tally, dryRun);
-  if (!dryRun) await destination.flush();
-  const state = parseState(await destination.read(STATE_KEY, STATE_MAX));
-  const doomed = prune
-    ? await decide(strays, state, prune.grace, destination, context)
-    : { now: [], waiting: new Map<string, string>() };
-  if (prune) {
-    tally.removedTags.push(...strays.tags.map(placeOfTag));
-    // A tag is taken off its list before it goes; a repository without tags has no list.
-    const emptied = strays.lists.filter((key) => !lists.some((list) => list.key === key));
-    await removeAll([emptied, strays.tags, ...doomed.now], there, destination, tally, dryRun);
+  const work: Work[] = [];
+  const toSend = { blobs: 0, bytes: 0 };
+  const lost = new Set<Digest>();
+  for (const [digest, keys] of groupBlobs(planned.filter(({ kind }) => kind === 'blob'))) {
+    const size = keys[0]?.size ?? 0;
+    const present: PlannedObject[] = [];
+    const missing: PlannedObject[] = [];
+    for (const object of keys) {
+      const holds = await destination.holds(toPut(object), there.get(object.key));
+      (holds ? present : missing).push(object);
+    }
+    tally.present.blobs += present.length;
+    tally.present.bytes += present.length * size;
+    if (missing.length === 0) continue;
+    if (present.length === 0 && source.has && !(await source.has(digest))) {
+      lost.add(digest);
+      continue;
+    }
+    if (present.length === 0) {
+      toSend.blobs += 1;
+      toSend.bytes += size;
+    }
+    work.push({ from: present[0]?.key, missing });
   }
-  const kept = prune ? doomed.waiting : new Map([...state].filter(([key]) => !wanted.has(key)));
-  for (const key of kept.keys()) {
-    tally.waiting.objects += 1;
-    tally.waiting.bytes += there.get(key)?.size ?? 0;
+  const broken = lost.size === 0 ? new Set<string>() : reachingTo(plan, lost);
+  const isWhole = ({ digest, kind }: PlannedObject): boolean =>
+    !broken.has(digest) || (kind !== 'manifest' && kind !== 'tag');
+
+  return {
+    location: destination.location,
+    toSend,
+    presentBytes: tally.present.bytes,
+    free: await destination.freeBytes(),
+    broken,
+    async sendBlobs() {
+      context.emit({ type: 'phase', phase: 'publish', title: `publishing to ${destination.location}` });
+      context.emit({ type: 'transfer', ...toSend, skippedBytes: tally.present.bytes });
+      const [root = []] = plan.stages;
+      for (const object of root) await putPlanned(object, there, destination, source, tally, dryRun, context);
+      await forEachLimited(work, options.concurrency, context.signal, async ({ from, missing }) => {
+        let copyFrom = from;
+        for (const object of missing) {
+          copyFrom = await putBlob(object, copyFrom, destination, source, tally, dryRun, context);
+        }
+      });
+      if (!dryRun) await destination.flush();
+    },
+    async finish(beforeTags) {
+      const stages = plan.stages.slice(2);
+      for (const [at, stage] of stages.entries()) {
+        if (at === stages.length - 1) await beforeTags?.();
+        await forEachLimited(stage.filter(isWhole), options.concurrency, context.signal, (object) =>
+          putPlanned(object, there, destination, source, tally, dryRun, context),
+        );
+        if (!dryRun) await destination.flush();
+      }
+      const lists = listsOf(repositories, plan, staying);
+      for (const list of lists) await putDocument(list, there, destination, tally, dryRun);
+      if (!dryRun) await destination.flush();
+      // A tag is taken off its list before it goes; a repository without tags has no list.
+      tally.removedTags.push(...gone.map(placeOfTag));
+      const listed = new Set(lists.map(({ key }) => key));
+      const emptied = strays.lists.filter((key) => !listed.has(key) && (prune || isEmptied(key, gone)));
+      await removeAll([emptied, gone], there, destination, tally, dryRun);
+      const state = parseState(await destination.read(STATE_KEY, STATE_MAX));
+      const doomed = prune
+        ? await decide(strays, state, prune.grace, destination, context)
+        : { now: [], waiting: new Map([...state].filter(([key]) => !wanted.has(key))) };
+      await removeAll(doomed.now, there, destination, tally, dryRun);
+      for (const key of doomed.waiting.keys()) {
+        tally.waiting.objects += 1;
+        tally.waiting.bytes += there.get(key)?.size ?? 0;
+      }
+      const manifests = planned
+        .filter(({ kind }) => kind === 'manifest' || kind === 'tag' || kind === 'referrers')
+        .map(toPut);
+      const extras = [
+        ...options.documents,
+        ...(await destination.companions(manifests)),
+        [STATE_KEY, stateOf(plan, doomed.waiting)] as const,
+      ];
+      for (const [key, { bytes, mediaType }] of extras) {
+        const object = { key, mediaType, size: bytes.length, digest: digestOf(bytes), mutable: true, bytes };
+        await putDocument(object, there, destination, tally, dryRun, true);
+      }
+      if (!dryRun) await destination.flush();
+      return tally.result(destination.location, staying.map(placeOfTag));
+    },
+  };
+}
+
+interface Work {
+  /** A key the destination has the blob at. */
+  readonly from: string | undefined;
+  readonly missing: readonly PlannedObject[];
+}
+
+function isEmptied(listKey: string, gone: readonly string[]): boolean {
+  const base = listKey.slice(0, -'tags/list'.length);
+  return gone.some((key) => key.startsWith(`${base}manifests/`));
+}
+
+/** Manifests that lead to one of the blobs. */
+function reachingTo(plan: PublishPlan, blobs: ReadonlySet<Digest>): ReadonlySet<string> {
+  const reaching = new Set<string>(blobs);
+  for (let before = -1; before !== reaching.size; ) {
+    before = reaching.size;
+    for (const [digest, { manifest }] of plan.graph) {
+      if (!manifest) continue;
+      const below = [
+        ...manifest.manifests,
+        ...manifest.layers,
+        ...(manifest.config ? [manifest.config] : []),
+      ];
+      if (below.some((child) => reaching.has(child.digest))) reaching.add(digest);
+    }
   }
-  const manifests = planned
-    .filter(({ kind }) => kind === 'manifest' || kind === 'tag' || kind === 'referrers')
-    .map(toPut);
-  const extras = [
-    ...options.documents,
-    ...(await destination.companions(manifests)),
-    [STATE_KEY, stateOf(plan, kept)] as const,
-  ];
-  for (const [key, { bytes, mediaType }] of extras) {
-    const object = { key, mediaType, size: bytes.length, digest: digestOf(bytes), mutable: true, bytes };
-    await putDocument(object, there, destination, tally, dryRun, true);
-  }
-  if (!dryRun) await destination.flush();
-  return tally.result(destination.location, prune ? [] : strays.tags.map(placeOfTag));
+  return reaching;
 }
 
 type Document = ObjectToPut & { readonly bytes: Uint8Array };
@@ -142,67 +282,6 @@ function placeOfTag(key: string): string {
 }
 
 // ---------------------------------------------------------------- sending
-
-async function sendAll(
-  plan: PublishPlan,
-  destination: Destination,
-  source: BlobSource,
-  there: ReadonlyMap<string, Listed>,
-  tally: Tally,
-  options: ApplyOptions,
-  context: Context,
-): Promise<void> {
-  const { dryRun, concurrency } = options;
-  const blobs = groupBlobs(plan.stages.flat().filter(({ kind }) => kind === 'blob'));
-  const work = [];
-  let bytes = 0;
-  for (const keys of blobs.values()) {
-    const [first] = keys;
-    if (!first) continue;
-    const present: PlannedObject[] = [];
-    const missing: PlannedObject[] = [];
-    for (const object of keys) {
-      const holds = await destination.holds(toPut(object), there.get(object.key));
-      (holds ? present : missing).push(object);
-    }
-    tally.present.blobs += present.length;
-    tally.present.bytes += present.length * first.size;
-    if (missing.length === 0) continue;
-    if (present.length === 0) bytes += first.size;
-    work.push({ from: present[0]?.key, missing });
-  }
-  const sending = work.filter(({ from }) => from === undefined).length;
-  context.emit({ type: 'phase', phase: 'publish', title: `publishing to ${destination.location}` });
-  context.emit({ type: 'transfer', bytes, blobs: sending, skippedBytes: tally.present.bytes });
-  const free = await destination.freeBytes();
-  if (free !== undefined && bytes > free) {
-    throw new SealiftError(
-      'destination-full',
-      `not enough free space: got ${formatBytes(free)}, want ${formatBytes(bytes)}`,
-      {
-        subject: destination.location,
-        got: free,
-        want: bytes,
-        hint: 'free some space and run the same command again',
-      },
-    );
-  }
-  const [root = [], , ...rest] = plan.stages;
-  for (const object of root) await putPlanned(object, there, destination, source, tally, dryRun, context);
-  await forEachLimited(work, concurrency, context.signal, async ({ from, missing }) => {
-    let copyFrom = from;
-    for (const object of missing) {
-      copyFrom = await putBlob(object, copyFrom, destination, source, tally, dryRun, context);
-    }
-  });
-  if (!dryRun) await destination.flush();
-  for (const stage of rest) {
-    await forEachLimited(stage, concurrency, context.signal, (object) =>
-      putPlanned(object, there, destination, source, tally, dryRun, context),
-    );
-    if (!dryRun) await destination.flush();
-  }
-}
 
 function groupBlobs(objects: readonly PlannedObject[]): ReadonlyMap<Digest, readonly PlannedObject[]> {
   const groups = new Map<Digest, PlannedObject[]>();
@@ -287,105 +366,26 @@ async function putDocument(
   if (!dryRun) await destination.putDocument(object, object.bytes);
 }
 
-/** Lists of tags: those of the plan, and those that stay beside them. */
-function listsOf(plan: PublishPlan, staying: readonly string[]): readonly Document[] {
+/** Lists of tags: those of the plan, and those that stay beside them. A repository without tags has none. */
+function listsOf(
+  repositories: ReadonlySet<string>,
+  plan: PublishPlan,
+  staying: readonly string[],
+): readonly Document[] {
   const others = new Map<string, string[]>();
   for (const key of staying) {
     const [, repository = '', tag = ''] = TAG_KEY.exec(key) ?? [];
     others.set(repository, [...(others.get(repository) ?? []), tag]);
   }
-  return [...plan.tags].map(([repository, tags]) => {
-    const all = [...new Set([...tags, ...(others.get(repository) ?? [])])].sort();
+  return [...repositories].flatMap((repository) => {
+    const planned = plan.tags.get(repository);
+    const all = [...new Set([...(planned ?? []), ...(others.get(repository) ?? [])])].sort();
+    if (!planned && all.length === 0) return [];
     const bytes = tagsList(repository, all);
     const key = tagsListKey(repository);
-    return {
-      key,
-      mediaType: 'application/json',
-      size: bytes.length,
-      digest: digestOf(bytes),
-      mutable: true,
-      bytes,
-    };
+    const facts = { key, mediaType: 'application/json', size: bytes.length, digest: digestOf(bytes) };
+    return [{ ...facts, mutable: true, bytes }];
   });
-}
-
-// ---------------------------------------------------------------- removing
-
-interface Strays {
-  readonly tags: readonly string[];
-  readonly lists: readonly string[];
-  /** Keys that are named by a digest, and fallback tags. */
-  readonly objects: readonly string[];
-}
-
-/** What is there and not wanted, of the kinds a sync makes; anything else is nobody's business. */
-function straysOf(
-  there: ReadonlyMap<string, Listed>,
-  wanted: ReadonlySet<string>,
-  plan: PublishPlan,
-  scope: string | undefined,
-): Strays {
-  const tags: string[] = [];
-  const lists: string[] = [];
-  const objects: string[] = [];
-  for (const key of there.keys()) {
-    if (wanted.has(key) || key === ROOT_KEY || (scope !== undefined && !key.startsWith(scope))) continue;
-    const [, repository, tag] = TAG_KEY.exec(key) ?? [];
-    // A nested repository of somebody else's was listed only because its key begins alike.
-    if (scope === undefined && repository !== undefined && !plan.tags.has(repository)) continue;
-    if (tag !== undefined && !FALLBACK.test(tag)) tags.push(key);
-    else if (tag !== undefined || DIGEST_KEY.test(key)) objects.push(key);
-    else if (LIST_KEY.test(key)) lists.push(key);
-  }
-  return { tags: tags.sort(), lists: lists.sort(), objects: objects.sort() };
-}
-
-/** Which strays have been unneeded for long enough, in the order they go, and which wait. */
-async function decide(
-  strays: Strays,
-  state: ReadonlyMap<string, string>,
-  grace: number,
-  destination: Destination,
-  context: Context,
-): Promise<{ now: readonly (readonly string[])[]; waiting: Map<string, string> }> {
-  const waiting = new Map<string, string>();
-  const due: string[] = [];
-  for (const key of strays.objects) {
-    const since = state.get(key) ?? formatTimestamp(context.now);
-    const age = context.now.getTime() - Date.parse(since);
-    // A time ahead of this clock would keep an object for ever.
-    if (age >= grace) due.push(key);
-    else waiting.set(key, age < 0 ? formatTimestamp(context.now) : since);
-  }
-  const isReferrers = (key: string): boolean => key.includes('/referrers/') || TAG_KEY.test(key);
-  const manifests = due.filter((key) => key.includes('/manifests/') && !isReferrers(key));
-  const indexes = new Set<string>();
-  for (const key of manifests) {
-    if (await isIndex(destination, key, context.limits.manifest)) indexes.add(key);
-  }
-  return {
-    now: [
-      due.filter(isReferrers),
-      manifests.filter((key) => indexes.has(key)),
-      manifests.filter((key) => !indexes.has(key)),
-      due.filter((key) => key.includes('/blobs/')),
-    ],
-    waiting,
-  };
-}
-
-/** Only decides the order in which manifests go that nothing needs; what cannot be read goes first. */
-async function isIndex(destination: Destination, key: string, max: number): Promise<boolean> {
-  try {
-    const bytes = await destination.read(key, max);
-    return (
-      bytes === undefined ||
-      Array.isArray((JSON.parse(bytes.toString('utf8')) as { manifests?: unknown }).manifests)
-    );
-  } catch (error) {
-    if (isSealiftError(error) || error instanceof SyntaxError || error instanceof TypeError) return true;
-    throw error;
-  }
 }
 
 async function removeAll(
@@ -409,23 +409,6 @@ async function removeAll(
 
 function stateOf(plan: PublishPlan, unneeded: ReadonlyMap<string, string>): Companion {
   return { bytes: encodeState(plan, unneeded), mediaType: 'application/json' };
-}
-
-/** Since when objects are unneeded. A note that is damaged or of a newer kind only makes every grace period begin anew. */
-function parseState(bytes: Buffer | undefined): ReadonlyMap<string, string> {
-  if (!bytes) return new Map();
-  try {
-    const document = parseDocument(bytes, { file: STATE_KEY, hint: '', maxBytes: STATE_MAX });
-    if (document.integer('formatVersion') !== 1) return new Map();
-    return new Map(
-      document
-        .objects('unneeded')
-        .map((item) => [item.string('key'), item.string('since', TIMESTAMP)] as const),
-    );
-  } catch (error) {
-    if (isSealiftError(error)) return new Map();
-    throw error;
-  }
 }
 
 // ---------------------------------------------------------------- counting

@@ -193,6 +193,8 @@ export async function openBucket(options: BucketOptions, context: Context): Prom
 
   return {
     location,
+    identity:
+      options.endpoint === undefined ? location : `${location} at ${options.endpoint.replace(/\/$/, '')}`,
     lock: async () => {},
     check: async (keys) => {
       const longest = keys.reduce((most, key) => Math.max(most, Buffer.byteLength(keyOf(key))), 0);

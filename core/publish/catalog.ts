@@ -11,6 +11,15 @@ import type { PlannedImage, PublishPlan } from './plan.ts';
 export interface CatalogOptions {
   /** How clients reach the destination; `HOST` is shown where nobody said. */
   readonly host?: string | undefined;
+  /** Names that nobody should use any more, ascending. */
+  readonly withdrawn?:
+    | readonly {
+        readonly name: string;
+        readonly digest: string;
+        readonly reason: string;
+        readonly at: string;
+      }[]
+    | undefined;
   /** Tells trust that has expired from trust that has not. */
   readonly now: Date;
 }
@@ -74,7 +83,7 @@ ${expired === 0 ? '' : `<p class="bad">The trust of ${count(expired, 'image')} h
 ${repositories.length < 2 ? '' : navigation(repositories.map(([name]) => name))}<main>
 ${repositories.length === 0 ? '<p>There is nothing here yet.</p>\n' : ''}${repositories
   .map(([name, images], at) => section(name, images, at, host, options.now))
-  .join('')}</main>
+  .join('')}${withdrawnSection(options.withdrawn ?? [])}</main>
 </body>
 </html>
 `;
@@ -90,6 +99,28 @@ function section(name: string, images: readonly PlannedImage[], at: number, host
   return `<section aria-labelledby="r${at + 1}">
 <h2 id="r${at + 1}">${escapeHtml(name)}</h2>
 ${sorted.map((image) => article(image, host, now)).join('')}</section>
+`;
+}
+
+function withdrawnSection(withdrawn: NonNullable<CatalogOptions['withdrawn']>): string {
+  if (withdrawn.length === 0) return '';
+  return `<section aria-labelledby="withdrawn">
+<h2 id="withdrawn">Withdrawn</h2>
+<p>Whoever signed these has taken them back. Do not use them; replace what was pulled.</p>
+${withdrawn
+  .map(
+    ({ name, digest, reason, at }) => `<article>
+<header><h3>${escapeHtml(name)}</h3>
+<p class="bad">withdrawn</p></header>
+<dl>
+<dt>Reason</dt><dd>${escapeHtml(reason) || 'none was given'}</dd>
+<dt>Withdrawn on</dt><dd><time datetime="${escapeHtml(at)}">${escapeHtml(at.slice(0, 10))}</time></dd>
+<dt>Digest</dt><dd><code>${escapeHtml(digest)}</code></dd>
+</dl>
+</article>
+`,
+  )
+  .join('')}</section>
 `;
 }
 

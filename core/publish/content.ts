@@ -1,4 +1,5 @@
 /** What images consist of, and what hangs on them: the one walk that a registry and a published tree are made from. */
+import { SealiftError } from '../errors.ts';
 import type { Limits } from '../limits.ts';
 import type { Digest } from '../oci/digest.ts';
 import { artifactTypeOf } from '../oci/manifest.ts';
@@ -6,6 +7,7 @@ import { OCI_INDEX } from '../oci/media-types.ts';
 import { type GraphNode, type GraphReader, walkGraph } from '../store/graph.ts';
 import type { ImageRecord, Store } from '../store/store.ts';
 import { SIMPLE_SIGNING_ARTIFACT, SIMPLE_SIGNING_LAYER } from '../trust/evidence/media-types.ts';
+import type { BlobSource } from './destination.ts';
 
 /** An entry of the referrers API. */
 export interface Referrer {
@@ -102,4 +104,22 @@ export function signaturesOf(nodes: Iterable<GraphNode>): ReadonlyMap<Digest, re
     }
   }
   return found;
+}
+
+/** Blobs of a store, to be published. */
+export function sourceOfStore(store: Store): BlobSource & Required<Pick<BlobSource, 'has'>> {
+  return {
+    async has(digest) {
+      const blob = await store.openBlob(digest);
+      await blob?.handle.close();
+      return blob !== undefined;
+    },
+    async open(digest) {
+      const blob = await store.openBlob(digest);
+      if (!blob) throw new SealiftError('blob-missing', 'the store has no such blob', { subject: digest });
+      const { handle, size } = blob;
+      return { fd: handle.fd, offset: 0, size, close: () => handle.close() };
+    },
+    read: (digest, max) => store.readBlob(digest, max),
+  };
 }

@@ -21,6 +21,8 @@ export interface ObjectToPut {
 
 /** Where blobs come from. */
 export interface BlobSource {
+  /** Whether it can be opened; all of them where this is not there. */
+  has?(digest: Digest): Promise<boolean>;
   /** @throws SealiftError `blob-missing` */
   open(digest: Digest): Promise<OpenBlob>;
   /** A small blob, whole and verified. */
@@ -38,6 +40,8 @@ export interface OpenBlob {
 export interface Destination {
   /** As it was written, for reports: `static:/srv/images`. */
   readonly location: string;
+  /** Tells it from every other destination: the location, and at which server. */
+  readonly identity: string;
   /** Takes the destination for this run alone, as far as it can, and clears what an interrupted run left. */
   lock(): Promise<void>;
   /** Refuses what cannot be held here, before anything is written. @throws SealiftError `invalid-argument`, `destination-failed` */

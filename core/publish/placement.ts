@@ -1,7 +1,8 @@
 /**
  * Placements: under which repository names an image can be pulled. A placement is a location; the image keeps its name.
  */
-import { inert, SealiftError } from '../errors.ts';
+import { inert, isSealiftError, SealiftError } from '../errors.ts';
+import { type Digest, isDigest } from '../oci/digest.ts';
 import { parseImageName, repositoryName } from '../oci/reference.ts';
 
 export interface PlacementOptions {
@@ -84,4 +85,22 @@ function assertPlace(place: string, name: string): void {
       { subject: name, got: shown, hint },
     );
   }
+}
+
+/** Keys of the tags that withdrawn names had, and the digests they had then. Names that never had a place are left out. */
+export function withdrawnPlaces(
+  withdrawn: readonly { readonly name: string; readonly digest: string }[],
+  options: PlacementOptions,
+): readonly { readonly key: string; readonly digest: Digest }[] {
+  return withdrawn.flatMap(({ name, digest }) => {
+    if (!isDigest(digest)) return [];
+    try {
+      const { tag } = parseImageName(name);
+      if (tag === undefined) return [];
+      return placesOf(name, options).map((place) => ({ key: `v2/${place}/manifests/${tag}`, digest }));
+    } catch (error) {
+      if (isSealiftError(error)) return [];
+      throw error;
+    }
+  });
 }

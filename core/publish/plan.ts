@@ -36,10 +36,12 @@ export interface PlannedImage {
 
 export interface PublishPlan {
   readonly images: readonly PlannedImage[];
-  /** Each stage is durable before the next one begins. */
+  /** Each is durable before the next one begins: what answers `/v2/`, blobs, manifests by height, referrers, tags. */
   readonly stages: readonly (readonly PlannedObject[])[];
   /** Tags by repository, sorted; without those that are only in the destination. */
   readonly tags: ReadonlyMap<string, readonly string[]>;
+  /** Everything the images reach, by digest. */
+  readonly graph: ReadonlyMap<string, GraphNode>;
 }
 
 interface Draft {
@@ -77,6 +79,7 @@ export async function planPublication(
   const manifests: PlannedObject[][] = [];
   const referrers: PlannedObject[] = [];
   const tags: PlannedObject[] = [];
+  const graph = new Map<string, GraphNode>();
   const tagNames = new Map<string, readonly string[]>();
   const walked = new Map<string, ReadonlyMap<string, GraphNode>>();
 
@@ -89,6 +92,7 @@ export async function planPublication(
       .join();
     const nodes = walked.get(identity) ?? (await walkRecords(reader, list, limits, damagedImage));
     walked.set(identity, nodes);
+    for (const [digest, node] of nodes) graph.set(digest, node);
     const heights = heightsOf(nodes);
     for (const node of nodes.values()) {
       const { digest, mediaType, size, manifest } = node;
@@ -140,6 +144,7 @@ export async function planPublication(
     images,
     stages: [[rootObject], blobs, ...manifests.map((stage) => stage ?? []), referrers, tags],
     tags: tagNames,
+    graph,
   };
 }
 

@@ -142,6 +142,7 @@ export function openStaticDirectory(options: StaticDirectoryOptions, context: Co
 
   return {
     location: `static:${directory}`,
+    identity: `static:${directory}`,
     async lock() {
       await makeDirectory(path.join(directory, '.sealift'));
       lock = await acquireLock(path.join(directory, '.sealift', 'lock'), options.pid);

@@ -376,6 +376,7 @@ function createVolumeSet(
     get size() {
       return size;
     },
+    isOneFile: false,
     get complete() {
       return total !== undefined && Array.from({ length: total }, (_, index) => index + 1).every(atHand);
     },

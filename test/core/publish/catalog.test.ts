@@ -27,7 +27,7 @@ const HOSTILE = [
 
 function planOf(...records: readonly ImageRecord[]): PublishPlan {
   const images = records.map((record) => ({ record, places: [record.name] }));
-  return { images, stages: [], tags: new Map() };
+  return { images, stages: [], tags: new Map(), graph: new Map() };
 }
 
 function hostilePlan(): PublishPlan {

@@ -134,6 +134,20 @@ function assertDomainAndPath(domain: string, path: string, text: string): void {
   }
 }
 
+/** Parts between slashes that the name of an image may have, its host among them: delegations name one pattern for each. */
+export const MAX_NAME_PARTS = 32;
+
+/** @throws SealiftError `invalid-reference` where no collection could hold the name */
+export function assertNameDepth(name: string): string {
+  const parts = name.split('/').length;
+  if (parts <= MAX_NAME_PARTS) return name;
+  throw new SealiftError(
+    'invalid-reference',
+    `the name of an image has too many parts: got ${parts}, want at most ${MAX_NAME_PARTS} between slashes`,
+    { subject: inert(name), got: parts, want: MAX_NAME_PARTS, hint: 'give it a shorter name: NAME=LOCATION' },
+  );
+}
+
 /** `docker.io/library/alpine` */
 export function repositoryName(reference: Reference): string {
   return `${reference.domain}/${reference.path}`;

@@ -4,7 +4,13 @@
  */
 import { statSync } from 'node:fs';
 import { inert, isSealiftError, SealiftError } from '../errors.ts';
-import { formatReference, imageName, parseReference, type Reference } from '../oci/reference.ts';
+import {
+  assertNameDepth,
+  formatReference,
+  imageName,
+  parseReference,
+  type Reference,
+} from '../oci/reference.ts';
 
 export type Location =
   /** A registry: `docker://REFERENCE`, or a bare name. */
@@ -172,8 +178,16 @@ function unknownLocation(text: string): SealiftError {
   );
 }
 
-/** The full name the image has in the bundle, as far as it can be told without looking into the location. */
+/**
+ * The full name the image has in the bundle, as far as it can be told without looking into the location.
+ * @throws SealiftError `invalid-reference` where no collection could hold it
+ */
 export function givenName(named: NamedLocation): string | undefined {
+  const name = nameIn(named);
+  return name === undefined ? undefined : assertNameDepth(name);
+}
+
+function nameIn(named: NamedLocation): string | undefined {
   if (named.name !== undefined) return named.name;
   const { location } = named;
   if ('reference' in location) return imageName(location.reference);

@@ -1,6 +1,7 @@
 /** Signing metadata: envelopes, target roles, timestamps. */
 import { createHash } from 'node:crypto';
 import type { JsonObject, JsonValue } from '../../json/strict.ts';
+import { MAX_NAME_PARTS } from '../../oci/reference.ts';
 import type { Purpose } from '../keys.ts';
 import {
   encodeMetadata,
@@ -22,7 +23,7 @@ export const DEFAULT_LIFETIMES = {
   timestamp: 90 * DAY_MS,
 } as const;
 const SPEC_VERSION = '1.0.34';
-export const MAX_COMPONENTS = 32;
+export const MAX_COMPONENTS = MAX_NAME_PARTS;
 export const seconds = (date: Date): Date => new Date(Math.floor(date.getTime() / 1000) * 1000);
 export const after = (date: Date, ms: number): string => formatDate(new Date(date.getTime() + ms));
 export const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');

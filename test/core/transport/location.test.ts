@@ -74,6 +74,27 @@ describe('layouts', () => {
   });
 });
 
+describe('names of many parts', () => {
+  const deep = (parts: number) =>
+    `registry.example/${Array(parts - 1)
+      .fill('a')
+      .join('/')}:1`;
+
+  it('are taken up to 32, and refused beyond before anything is asked', () => {
+    expect(imageNameOf(parse(deep(32)))).toBe(deep(32));
+    for (const text of [deep(33), `${deep(33)}=oci:dir`, `oci:dir:${deep(40)}`])
+      expect(codeOf(() => imageNameOf(parse(text, 'dir')))).toBe('invalid-reference');
+    // Where it is fetched from may be deeper.
+    expect(imageNameOf(parse(`acme/app:1=docker://${deep(40)}`))).toBe('docker.io/acme/app:1');
+  });
+
+  it('are taken up to 255 characters', () => {
+    const long = `registry.example/${'a'.repeat(238)}`;
+    expect(imageNameOf(parse(`${long}:${'t'.repeat(128)}`))).toBe(`${long}:${'t'.repeat(128)}`);
+    expect(codeOf(() => parse(`${long}a:1`))).toBe('invalid-reference');
+  });
+});
+
 describe('archives, bundles and stores', () => {
   const inFiles = (text: string, ...files: string[]) =>
     parseLocation(

@@ -436,6 +436,46 @@ describePeer(['skopeo'], 'archives of skopeo', () => {
   });
 });
 
+describe('archives of docker 26', () => {
+  const saved = (name: string) => path.join(import.meta.dirname, '../../../../fixtures/archives', name);
+  const classic = saved('docker-26.tar');
+  const containerd = saved('docker-26-containerd.tar');
+
+  it('give the digests that the same images have in an archive of an older docker', async () => {
+    const images = await exported(`docker-archive:${classic}`);
+    expect(images.map(({ name }) => name)).toEqual([
+      'docker.io/acme/saved:1',
+      'quay.io/acme/saved:stable',
+      'registry.example:5000/acme/other:2',
+    ]);
+    const older = write(
+      dockerArchiveOf([
+        { root: singleImage('saved by docker'), tags: ['acme/saved:1', 'quay.io/acme/saved:stable'] },
+        { root: singleImage('saved beside it'), tags: ['registry.example:5000/acme/other:2'] },
+      ]),
+    );
+    const digests = (list: readonly ImageSummary[]) => list.map(({ digest }) => digest);
+    expect(digests(images)).toEqual(digests(await exported(`docker-archive:${older}`)));
+    expect(new Set(digests(images)).size).toBe(2);
+    expect(images.every(({ digestMadeHere }) => digestMadeHere)).toBe(true);
+  });
+
+  it('are layouts too: with the containerd image store those of the registry, every platform and digest kept', async () => {
+    const [image, ...others] = await exported(`oci-archive:${containerd}`);
+    expect(others).toEqual([]);
+    expect(image).toMatchObject({
+      name: 'quay.io/acme/multi:1',
+      digest: multiArchImage().digest,
+      digestMadeHere: false,
+    });
+    expect(image?.platforms.length).toBeGreaterThan(1);
+    const [docker] = await exported(`docker-archive:${containerd}`);
+    expect(docker).toMatchObject({ name: 'quay.io/acme/multi:1', digestMadeHere: true });
+    expect(docker?.platforms).toHaveLength(1);
+    expect(await exported(`oci-archive:${classic}`)).toHaveLength(3);
+  });
+});
+
 describe('bundle and store', () => {
   it('keep that a digest was made here', async () => {
     const saved = write(dockerArchiveOf([{ root: singleImage('kept'), tags: ['acme/kept:1'] }]));

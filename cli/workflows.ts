@@ -3,6 +3,8 @@
  * what it uses, and in one interface, so that tests can put something else in its place.
  */
 import type { Context } from '../core/context.ts';
+import type { ReceiptOptions } from '../core/delta/make-receipt.ts';
+import type { PinGateOptions } from '../core/delta/pin-gate.ts';
 import type { DiffOptions, DiffResult } from '../core/diff.ts';
 import type { ImageDetails, ImageDetailsOptions } from '../core/image-details.ts';
 import type { InspectOptions } from '../core/inspect.ts';
@@ -21,7 +23,9 @@ import type {
   ImportResult,
   InspectResult,
   JoinResult,
+  PinGateResult,
   PinResult,
+  ReceiptResult,
   SplitResult,
   TrustStatus,
   VerifyResult,
@@ -84,10 +88,12 @@ export interface Workflows {
   listStore(store: string): Promise<StoreListing>;
   splitBundle(...args: Parameters<typeof splitBundle>): Promise<SplitResult>;
   joinBundle(...args: Parameters<typeof joinBundle>): Promise<JoinResult>;
-  collectGarbage(store: string, options: { dryRun: boolean; pid: number }): Promise<GarbageResult>;
+  collectGarbage(store: string, options: { dryRun: boolean; pid: number; now: Date }): Promise<GarbageResult>;
   serve(request: ServeRequest): Promise<RunningServer>;
   sync(request: SyncRequest, context: Context): Promise<SyncResult>;
   clientConfig(options: ClientConfigOptions): Promise<ClientConfig>;
+  makeReceipt(options: ReceiptOptions, context: Context): Promise<ReceiptResult>;
+  pinGate(options: PinGateOptions, context: Context): Promise<PinGateResult>;
   /** What is behind `sealift trust`, loaded together. */
   trustOperations(): Promise<typeof import('../core/trust-ops/index.ts')>;
 }
@@ -100,6 +106,10 @@ export const coreWorkflows: Workflows = {
   },
   limits: async () => (await import('../core/limits.ts')).DEFAULT_LIMITS,
   trustOperations: () => import('../core/trust-ops/index.ts'),
+  makeReceipt: async (options, context) =>
+    (await import('../core/delta/make-receipt.ts')).makeReceipt(options, context),
+  pinGate: async (options, context) =>
+    (await import('../core/delta/pin-gate.ts')).pinGateOfReceipt(options, context),
   parseLocation: async (text) => {
     const { parseLocation } = await import('../core/transport/location.ts');
     return parseLocation(text);
@@ -143,12 +153,15 @@ export const coreWorkflows: Workflows = {
   },
   splitBundle: async (options, context) => (await import('../core/volumes.ts')).splitBundle(options, context),
   joinBundle: async (options, context) => (await import('../core/volumes.ts')).joinBundle(options, context),
-  collectGarbage: async (directory, { dryRun, pid }) => {
-    const { openStore } = await import('../core/store/store.ts');
+  collectGarbage: async (directory, { dryRun, pid, now }) => {
+    const [{ openStore }, { keptByReceipts }] = await Promise.all([
+      import('../core/store/store.ts'),
+      import('../core/delta/kept.ts'),
+    ]);
     const store = await openStore(directory, { create: false });
     const lock = await store.lock(pid);
     try {
-      return await store.gc({ dryRun });
+      return await store.gc({ dryRun, keep: await keptByReceipts(directory, now, !dryRun) });
     } finally {
       await lock.release();
     }

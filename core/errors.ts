@@ -56,6 +56,7 @@ export const ERROR_CODES = {
   'metadata-malformed': ['malformed', 'trust metadata does not follow the TUF profile'],
   'format-unsupported': ['malformed', 'a format version or a required feature this sealift does not know'],
   'policy-invalid': ['malformed', 'a policy is not one that sealift can apply; the message names the line'],
+  'receipt-invalid': ['malformed', 'a receipt does not follow its format'],
   'state-damaged': ['malformed', 'a file of a gate, store, collection or journal is damaged'],
   'volume-damaged': ['malformed', 'a volume of the bundle is damaged; the message says which'],
   'volume-duplicate': ['malformed', 'the same volume of a bundle is there twice'],
@@ -84,6 +85,8 @@ export const ERROR_CODES = {
   'policy-missing': ['trust', 'the policy that was set is gone, or is not the one that was set'],
   'signature-expired': ['trust', 'a signature has expired'],
   'requirement-unmet': ['trust', 'evidence the publisher or the policy demands is not there'],
+  'gate-unknown': ['trust', 'a receipt is by a gate whose key was not pinned'],
+  'receipt-expired': ['trust', 'a receipt has expired'],
   'receipt-mismatch': ['trust', 'a receipt or an earlier bundle is of another collection'],
   // source
   'source-unreachable': ['source', 'a registry could not be reached, or broke off'],

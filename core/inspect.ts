@@ -3,6 +3,8 @@
 import { readClaims } from './claims.ts';
 import type { Context } from './context.ts';
 import { baseSummary } from './delta/base.ts';
+import { summariseReceipt } from './delta/make-receipt.ts';
+import { isReceiptFile, readReceipt } from './delta/receipt.ts';
 import { SealiftError } from './errors.ts';
 import { evidenceKind } from './evidence/kinds.ts';
 import { kindOfPath } from './locate.ts';
@@ -23,6 +25,7 @@ export interface InspectOptions {
 export async function inspectLocation(options: InspectOptions, context: Context): Promise<InspectResult> {
   const { location } = options;
   const kind = await kindOfPath(location);
+  if (kind === 'bundle' && (await isReceiptFile(location))) return inspectReceipt(location);
   if (kind === 'bundle') return select(await inspectBundle(location, context), options);
   if (kind === 'store') return select(await inspectStore(location, context), options);
   if (kind === 'collection') return select(await inspectCollection(location, context), options);
@@ -40,6 +43,12 @@ function select(result: InspectResult, { names }: InspectOptions): InspectResult
     return image;
   });
   return { ...result, images };
+}
+
+/** A receipt whose signature fits; whether its key is that of the gate meant is for the reader to compare. */
+async function inspectReceipt(location: string): Promise<InspectResult> {
+  const receipt = summariseReceipt(await readReceipt(location));
+  return { kind: 'receipt', location, images: [], receipt, verified: false };
 }
 
 async function inspectBundle(location: string, context: Context): Promise<InspectResult> {

@@ -240,8 +240,80 @@ export interface ImportResult extends VerifyResult {
   readonly auditHead: string;
 }
 
+/** What a receipt says, with counts instead of its keyed hashes. */
+export interface ReceiptSummary {
+  /** Fingerprint of the gate's key. */
+  readonly gate: string;
+  readonly number: number;
+  readonly collection: { readonly id: string; readonly name: string };
+  readonly created: string;
+  readonly expires: string;
+  readonly pin: {
+    readonly fingerprint: string;
+    readonly rootVersion: number;
+    readonly scopes: readonly string[];
+  };
+  readonly root: { readonly version: number; readonly fingerprint: string };
+  /** The last accepted bundle; absent before the first. */
+  readonly accepted?:
+    | {
+        readonly version: number;
+        readonly expires: string;
+        readonly manifest: string;
+        readonly clockFloor: string;
+      }
+    | undefined;
+  readonly imports: readonly {
+    readonly version: number;
+    readonly manifest: string;
+    readonly at: string;
+    readonly images: number;
+    readonly admitted: number;
+    readonly refused: number;
+  }[];
+  /** SHA-256 of the gate's policy; absent where none is set. */
+  readonly policy?: string | undefined;
+  /** Head of the audit log before the receipt was entered. */
+  readonly auditHead: string;
+  /** Images of the collection in the store, and their layers. */
+  readonly images: number;
+  readonly blobs: number;
+  /** Of a request: the bundle whose base was missing, and how much of it. */
+  readonly request?:
+    | {
+        readonly version: number;
+        readonly images: number;
+        readonly blobs: number;
+        readonly bytes: number;
+      }
+    | undefined;
+}
+
+export interface PinGateResult {
+  readonly collectionId: string;
+  /** Fingerprint of the gate's key. */
+  readonly gate: string;
+  readonly alreadyPinned: boolean;
+}
+
+export interface ReceiptResult {
+  /** Path of the receipt, `-` for standard output; absent where only the code was wanted. */
+  readonly output?: string | undefined;
+  readonly size: number;
+  readonly sha256: string;
+  /** The paper receipt; absent where the last bundle was not let in as a whole. */
+  readonly code?: string | undefined;
+  /** The gate's key was made just now: the other side has to pin it. */
+  readonly newKey: boolean;
+  readonly receipt: ReceiptSummary;
+  /** Head of the audit log after this run. */
+  readonly auditHead: string;
+}
+
 export interface InspectResult {
-  readonly kind: 'bundle' | 'store' | 'collection';
+  readonly kind: 'bundle' | 'store' | 'collection' | 'receipt';
+  /** Of a receipt. */
+  readonly receipt?: ReceiptSummary | undefined;
   readonly location: string;
   readonly collection?: CollectionSummary | undefined;
   readonly images: readonly ImageSummary[];

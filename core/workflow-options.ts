@@ -129,6 +129,8 @@ export interface ImportOptions {
   readonly blobsFrom?: readonly string[] | undefined;
   /** Reads and hashes what the store has of a delta's base, instead of believing name and size. */
   readonly checkBase?: boolean | undefined;
+  /** Where a request for what is missing of a delta's base goes; none is written unless given. */
+  readonly request?: string | undefined;
   readonly overrides: TrustOverrides;
   /** Asked once when everything is decided and before the first layer is read; false stops with `cancelled`. */
   readonly confirm?: ((result: import('./results.ts').VerifyResult) => Promise<boolean>) | undefined;

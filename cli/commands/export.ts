@@ -86,7 +86,7 @@ export const exportCommand: Command = {
       kind: 'text',
       value: 'WHAT',
       describe:
-        'leave out layers that the other side holds: a code that was read out, an earlier bundle, or last',
+        'leave out layers that the other side holds: a receipt or request, a code that was read out, an earlier bundle, or last',
     },
     force: { kind: 'flag', describe: 'replace a file that is already there' },
     writer: {
@@ -110,6 +110,7 @@ export const exportCommand: Command = {
     'helm template ./chart | sealift export -f - --dry-run',
     'sealift export -f images.txt -f compose.yaml -o images.tar',
     'sealift export --metadata-only -o renewal.tar',
+    'sealift export --since receipt.json -f images.txt -o delta.tar',
     'sealift export --since 17-T6QK-0TH7 -f images.txt -o delta.tar',
     'sealift export docker-archive:saved.tar.gz bundle:last-month.tar:quay.io/acme/app:1 -o images.tar',
     'sealift export registry.example/acme/rules:7=file:./rules.json -o rules.tar',

@@ -13,6 +13,7 @@ import { loginCommand } from './login.ts';
 import { logoutCommand } from './logout.ts';
 import { lsCommand } from './ls.ts';
 import { policyCheckCommand, policyClearCommand, policyExplainCommand, policySetCommand } from './policy.ts';
+import { receiptCommand, trustPinGateCommand } from './receipt.ts';
 import { serveCommand } from './serve.ts';
 import { signCommand } from './sign.ts';
 import { syncCommand } from './sync.ts';
@@ -51,6 +52,7 @@ export const COMMANDS: readonly Command[] = [
   bundleSplitCommand,
   bundleJoinCommand,
   importCommand,
+  receiptCommand,
   lsCommand,
   whyCommand,
   gcCommand,
@@ -60,6 +62,7 @@ export const COMMANDS: readonly Command[] = [
   syncCommand,
   clientConfigCommand,
   trustPinCommand,
+  trustPinGateCommand,
   trustStatusCommand,
   trustRootCommand,
   trustListCommand,

@@ -1,13 +1,14 @@
 import path from 'node:path';
 import type { Command } from '../command.ts';
+import { receiptText } from '../output/receipt.ts';
 import { inspectText } from '../output/report.ts';
 
 export const inspectCommand: Command = {
   words: ['inspect'],
-  summary: 'show what a bundle, a store or a collection holds, who signed it, when it expires',
+  summary: 'show what a bundle, a store, a collection or a receipt holds, who signed it, when it expires',
   about: 'Shows claims; it does not judge them. What is true of a bundle, sealift verify tells.',
   positionals: [
-    { name: 'LOCATION', describe: 'a bundle, a store or a collection', required: true },
+    { name: 'LOCATION', describe: 'a bundle, a store, a collection or a receipt', required: true },
     { name: 'NAME', describe: 'only these images', many: true },
   ],
   options: {
@@ -28,6 +29,12 @@ export const inspectCommand: Command = {
       { location: path.resolve(cwd, plain), names: args.positionals('NAME') },
       context,
     );
-    return { result, text: (view) => inspectText(result, view) };
+    return {
+      result,
+      text: (view) =>
+        result.receipt === undefined
+          ? inspectText(result, view)
+          : receiptText(result.location, result.receipt, view),
+    };
   },
 };

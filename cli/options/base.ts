@@ -1,3 +1,4 @@
+import path from 'node:path';
 import type { OptionGroup } from '../args.ts';
 import type { Runtime } from '../command.ts';
 import { bundlePath } from './bundle.ts';
@@ -10,6 +11,12 @@ export const baseOptions = {
     describe:
       'take layers that a delta left out from this earlier bundle, whatever its age; its bytes are checked, nothing else of it counts; may be given again',
   },
+  request: {
+    kind: 'text',
+    value: 'FILE',
+    describe:
+      "where a delta's base is missing, write what the other side takes with export --since; nothing is written otherwise",
+  },
   'check-base': {
     kind: 'flag',
     describe: 'read and hash what the store has of the layers that a delta left out',
@@ -20,8 +27,11 @@ export const baseOptions = {
 export function baseFrom({ args, cwd }: Pick<Runtime, 'args' | 'cwd'>): {
   readonly blobsFrom: readonly string[];
   readonly checkBase: boolean;
+  readonly request?: string;
 } {
+  const request = args.text('request');
   return {
+    ...(request === undefined ? {} : { request: path.resolve(cwd, request) }),
     blobsFrom: args.list('blobs-from').map((text) => bundlePath(text, cwd)),
     checkBase: args.flag('check-base'),
   };

@@ -8,7 +8,9 @@ import type { Digest } from '../oci/digest.ts';
 import type { Collection } from '../trust/collection.ts';
 import type { SinceSpec } from '../workflow-options.ts';
 import { parseCode } from './code.ts';
+import { assertPinned, noteReceipt, readGates } from './gates.ts';
 import { type Ledger, layersOf, openLedger, type PastExport } from './ledger.ts';
+import { assertCurrent, isReceiptFile, keyedHash, type Receipt, readReceipt } from './receipt.ts';
 
 /** What the other side holds. */
 export interface Held {
@@ -17,6 +19,7 @@ export interface Held {
 }
 
 /**
+ * The collection's lock is held: what is confirmed is written down.
  * @throws SealiftError `code-unknown`; `fork`, `rollback` where the other side accepted what this collection did not
  *   make; `receipt-mismatch` for another collection's; and what a malformed file gives
  */
@@ -35,6 +38,7 @@ export async function resolveSince(
       return heldBy(past);
     }
     case 'file':
+      if (await isReceiptFile(since.path)) return heldByReceipt(collection, ledger, since.path, context);
       return heldByBundle(collection, ledger, since.path, context);
   }
 }
@@ -83,6 +87,49 @@ async function exportOfCode(ledger: Ledger, text: string): Promise<PastExport> {
         : `remembered: ${known.length === 0 ? 'none' : known.slice(-8).join(', ')}; name the bundle instead: --since FILE`,
     },
   );
+}
+
+/**
+ * A receipt that this collection may act on: by a pinned gate, about this collection, not expired, about a version that
+ * was made here.
+ * @throws SealiftError `receipt-invalid`, `signature-invalid`, `gate-unknown`, `receipt-mismatch`, `receipt-expired`,
+ *   `fork`, `rollback`
+ */
+export async function openReceipt(
+  collection: Collection,
+  ledger: Ledger,
+  file: string,
+  context: Context,
+): Promise<{ readonly receipt: Receipt; readonly newest: number }> {
+  const receipt = await readReceipt(file);
+  const known = assertPinned(await readGates(collection.directory), receipt, file);
+  assertCollection(collection, receipt.collection.id, file);
+  assertCurrent(receipt, context.now, file);
+  if (receipt.accepted) await assertOurs(collection, ledger, receipt.accepted, file);
+  return { receipt, newest: known.number };
+}
+
+async function heldByReceipt(
+  collection: Collection,
+  ledger: Ledger,
+  file: string,
+  context: Context,
+): Promise<Held> {
+  const { receipt, newest } = await openReceipt(collection, ledger, file, context);
+  const { accepted, gate, number, nonce, blobs } = receipt;
+  if (number < newest) {
+    context.emit({
+      type: 'notice',
+      level: 'warning',
+      code: 'receipt-older',
+      message: `receipt ${number} is older than receipt ${newest} of the same gate, which was taken before`,
+    });
+  }
+  await noteReceipt(collection.directory, receipt);
+  const arrived = receipt.imports.find((item) => item.manifest === accepted?.manifest);
+  if (arrived && arrived.admitted === arrived.images)
+    await ledger.confirm({ by: gate, version: arrived.version }, context.now);
+  return { version: accepted?.version ?? 0, has: (digest) => blobs.has(keyedHash(nonce, 'blob', digest)) };
 }
 
 /** A bundle of this collection: its signatures must be good, its age is no matter. */

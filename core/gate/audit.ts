@@ -23,6 +23,7 @@ export const AUDIT_EVENTS = [
   'weakened',
   'clock-reset',
   'policy',
+  'receipt',
   'log-damaged',
 ] as const;
 export type AuditEvent = (typeof AUDIT_EVENTS)[number];

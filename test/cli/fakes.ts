@@ -139,6 +139,8 @@ export function fakeWorkflows(over: Partial<Workflows> = {}): Workflows {
     readRoot: missing('readRoot'),
     listStore: missing('listStore'),
     collectGarbage: missing('collectGarbage'),
+    makeReceipt: missing('makeReceipt'),
+    pinGate: missing('pinGate'),
     serve: missing('serve'),
     sync: missing('sync'),
     clientConfig: missing('clientConfig'),

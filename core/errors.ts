@@ -35,6 +35,7 @@ export const ERROR_CODES = {
   'bundle-truncated': ['malformed', 'the archive ends too early'],
   'bundle-trailing-data': ['malformed', 'there is data behind the end of the archive'],
   'bundle-compressed': ['malformed', 'the archive is compressed or encrypted; a bundle never is'],
+  'decryption-failed': ['malformed', 'an encrypted bundle does not decrypt, or its integrity check failed'],
   'bundle-too-large': ['malformed', 'a part of the archive is larger than the format allows'],
   'derived-file-mismatch': ['malformed', 'a computed file of the archive is not what is computed'],
   'blob-missing': ['malformed', 'a blob that a carried image needs is not there'],
@@ -107,6 +108,7 @@ export const ERROR_CODES = {
   // needed
   'passphrase-needed': ['needed', 'a passphrase is needed and there is no way to ask for it'],
   'signature-needed': ['needed', 'a signature by a key that is not here is needed'],
+  'decryption-key-needed': ['needed', 'a bundle is encrypted to keys that are not here'],
   'base-needed': ['needed', 'the bundle is a delta and its base is not here'],
   'volume-missing': ['needed', 'a volume of the bundle is needed that is not here'],
   'medium-needed': [

@@ -1,0 +1,105 @@
+/**
+ * Bundles for the eyes of a few: one OpenPGP message of one literal packet, AES in CFB with the integrity check of
+ * RFC 4880 (section 5.13), not compressed. Stock gpg 2.2 decrypts it. It keeps a secret and proves nothing: whoever has
+ * the certificate can make one, so what comes out is a stranger's bundle.
+ */
+import { Readable } from 'node:stream';
+import type { ReadableStream } from 'node:stream/web';
+import type { PublicKey } from 'openpgp';
+import { inert, SealiftError } from '../errors.ts';
+import { loadOpenpgp } from '../trust/openpgp-packets.ts';
+
+export interface CertificateFile {
+  /** For messages. */
+  readonly path: string;
+  readonly bytes: Uint8Array;
+}
+
+export interface Recipients {
+  readonly keys: readonly PublicKey[];
+  /** Fingerprints of the primary keys, lower-case hex. */
+  readonly fingerprints: readonly string[];
+}
+
+const CONFIG = {
+  // RFC 4880, section 5.13: the form every gpg reads. The newer ones gpg 2.2 does not.
+  aeadProtect: false,
+  // As in rejected keys elsewhere: 2047 bits and more.
+  minRSABits: 2047,
+} as const;
+
+/**
+ * Certificates to encrypt to, armored or binary, several in a file or one.
+ * @throws SealiftError `invalid-argument` where a file holds no certificate, `key-expired` where one has no key to
+ *   encrypt to at `now` (expired, revoked, or made for signing only)
+ */
+export async function readRecipients(files: readonly CertificateFile[], now: Date): Promise<Recipients> {
+  const { readKeys, config } = await loadOpenpgp();
+  const keys = new Map<string, PublicKey>();
+  for (const { path, bytes } of files) {
+    const subject = inert(path, 4096);
+    const text = Buffer.from(bytes).toString('latin1');
+    const found = await (text.includes('-----BEGIN PGP')
+      ? readKeys({ armoredKeys: text })
+      : readKeys({ binaryKeys: bytes })
+    ).catch((cause: unknown) => {
+      throw new SealiftError('invalid-argument', 'not an OpenPGP certificate', {
+        subject,
+        hint: 'write one with: gpg --export --armor FINGERPRINT > recipient.asc',
+        cause,
+      });
+    });
+    for (const key of found) {
+      const fingerprint = key.getFingerprint();
+      await key
+        .getEncryptionKey(undefined, now, undefined, { ...config, ...CONFIG })
+        .catch((cause: Error) => {
+          throw new SealiftError(
+            'key-expired',
+            `nothing can be encrypted to this certificate: ${inert(cause.message)}`,
+            {
+              subject: `${subject}: ${fingerprint}`,
+              hint: 'ask the recipient for a certificate that is valid and has an encryption subkey',
+              cause,
+            },
+          );
+        });
+      keys.set(fingerprint, key.toPublic());
+    }
+  }
+  if (keys.size === 0)
+    throw new SealiftError('invalid-argument', 'nobody to encrypt to', { subject: '--encrypt-to' });
+  return { keys: [...keys.values()], fingerprints: [...keys.keys()] };
+}
+
+/** `content` as one message; flat memory, ends with the error of `content` where that fails. */
+export async function* encryptStream(
+  content: AsyncIterable<Uint8Array>,
+  recipients: Recipients,
+  now: Date,
+): AsyncGenerator<Uint8Array> {
+  const { createMessage, encrypt, enums } = await loadOpenpgp();
+  const message = await createMessage({
+    binary: webStream(content),
+    format: 'binary',
+    filename: '',
+    date: now,
+  });
+  const encrypted = await encrypt({
+    message,
+    encryptionKeys: [...recipients.keys],
+    format: 'binary',
+    date: now,
+    config: {
+      ...CONFIG,
+      preferredSymmetricAlgorithm: enums.symmetric.aes256,
+      preferredCompressionAlgorithm: enums.compression.uncompressed,
+    },
+  });
+  yield* encrypted as unknown as AsyncIterable<Uint8Array>;
+}
+
+/** As the library takes streams. */
+export function webStream(content: AsyncIterable<Uint8Array>): ReadableStream<Uint8Array> {
+  return Readable.toWeb(Readable.from(content, { objectMode: true })) as ReadableStream<Uint8Array>;
+}

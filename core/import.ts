@@ -154,16 +154,26 @@ async function admitBundle(
     selectImages(trust.images, options.only);
     const policy = await findPolicy({ gate: options.gate }, trust.set.time, context);
     if (!store && trust.manifest.base) throw needsStore('what a delta leaves out is looked for in a store');
-    const base = await openImportBase(trust.manifest, store ?? NO_STORE, options, context, async (shortfall) => {
-      const { request: file, actor } = options;
-      if (file === undefined || !store) return;
-      const { writeRequest } = await import('./delta/make-receipt.ts');
-      await writeRequest(gate, store, trust.collectionId, shortfall, { file, actor }, context);
-    });
-    const intake = await openIntake(reader, trust.manifest, store, context).catch(async (error: unknown) => {
-      await base.close();
-      throw error;
-    });
+    const base = await openImportBase(
+      trust.manifest,
+      store ?? NO_STORE,
+      options,
+      context,
+      async (shortfall) => {
+        const { request: file, actor } = options;
+        if (file === undefined || !store) return;
+        const { writeRequest } = await import('./delta/make-receipt.ts');
+        await writeRequest(gate, store, trust.collectionId, shortfall, { file, actor }, context);
+      },
+    );
+    // What is decrypted proves to be whole only at its end.
+    const untilEnd = options.bundle.kind === 'encrypted';
+    const intake = await openIntake(reader, trust.manifest, store, untilEnd, context).catch(
+      async (error: unknown) => {
+        await base.close();
+        throw error;
+      },
+    );
     try {
       const content = await judgeContent(
         trust.manifest,

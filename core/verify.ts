@@ -128,6 +128,7 @@ export function policyInUse(policy: PolicyInForce | undefined): VerifyResult['po
 }
 
 export function nameOf(bundle: VerifyOptions['bundle']): string {
+  if (bundle.kind === 'encrypted') return bundle.paths[0] ?? '-';
   return bundle.kind === 'file' ? bundle.path : '-';
 }
 
@@ -146,12 +147,22 @@ export async function openBundle(
 ): Promise<BundleReader> {
   context.emit({ type: 'phase', phase: 'verify', title: 'verifying' });
   return checklist.run('format', async () => {
-    const reader: BundleReader =
-      bundle.kind === 'file'
-        ? await openBundleAt(bundle, context)
-        : await openBundleStream(bundle.stream as Readable, context);
+    const reader = await openReader(bundle, context);
     return [reader, `bundle format 1, ${reader.head.files.size} files before the blobs`];
   });
+}
+
+async function openReader(bundle: VerifyOptions['bundle'], context: Context): Promise<BundleReader> {
+  switch (bundle.kind) {
+    case 'file':
+      return openBundleAt(bundle, context);
+    case 'stream':
+      return openBundleStream(bundle.stream as Readable, context);
+    case 'encrypted': {
+      const { openEncrypted } = await import('./encryption/open.ts');
+      return openBundleStream(await openEncrypted(bundle, context), context);
+    }
+  }
 }
 
 /** @throws SealiftError `not-pinned` */

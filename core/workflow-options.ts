@@ -95,7 +95,17 @@ export type BundleInput =
       /** Asked for volumes that are on another medium. */
       readonly medium?: MediumProvider | undefined;
     }
-  | { readonly kind: 'stream'; readonly stream: NodeJS.ReadableStream };
+  | { readonly kind: 'stream'; readonly stream: NodeJS.ReadableStream }
+  /** Encrypted to OpenPGP keys: read in order, like a stream. */
+  | {
+      readonly kind: 'encrypted';
+      /** A file, a directory of encrypted volumes, one of them, or all; empty with `stream`. */
+      readonly paths: readonly string[];
+      readonly stream?: NodeJS.ReadableStream | undefined;
+      /** Secret keys to try. */
+      readonly keys: readonly { readonly path: string; readonly bytes: Uint8Array }[];
+      readonly passphrase: PassphraseProvider;
+    };
 
 export interface VerifyOptions {
   readonly bundle: BundleInput;

@@ -3,7 +3,7 @@ import type { Args, OptionGroup } from '../args.ts';
 import type { Command } from '../command.ts';
 import { EXIT_CODES } from '../exit-codes.ts';
 import { baseFrom, baseOptions } from '../options/base.ts';
-import { bundleFrom, judgeOptions } from '../options/bundle.ts';
+import { bundleFrom, decryptOptions, encryptedFrom, judgeOptions } from '../options/bundle.ts';
 import { transferOptions } from '../options/common.ts';
 import {
   bucketOptions,
@@ -44,6 +44,7 @@ export const importCommand: Command = {
       describe: 'let in what the policy takes where it refuses other images (without it: nothing then)',
     },
     ...mediumOptions,
+    ...decryptOptions,
     ...baseOptions,
     ...publishOptions,
     ...bucketOptions,
@@ -54,6 +55,7 @@ export const importCommand: Command = {
     'sealift import /media/stick/images.tar',
     'sealift import /media/stick/images.tar.001',
     'sealift import /media/a/images.tar.001 /media/b/images.tar.002',
+    'sealift import images.tar.gpg --decrypt-key gatekeeper.asc',
     'sealift import delta.tar --blobs-from last-month.tar',
     'sealift import --yes --only docker.io/library/alpine:3.20 --to store:/srv/images images.tar',
     'sealift import --to static:/srv/www/images /media/stick/images.tar',
@@ -72,7 +74,7 @@ export const importCommand: Command = {
     const publish = publishRequest(args, published, runtime.env);
     refuseUnused(args, published.length > 0);
     const concurrency = args.integer('concurrency', 1, 64) ?? 4;
-    const bundle = bundleFrom(runtime);
+    const bundle = (await encryptedFrom(runtime)) ?? bundleFrom(runtime);
     const context = await runtime.context();
     const result = await workflows.importBundle(
       {

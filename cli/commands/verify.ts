@@ -2,7 +2,7 @@ import path from 'node:path';
 import { SealiftError } from '../../core/errors.ts';
 import type { Command } from '../command.ts';
 import { EXIT_CODES } from '../exit-codes.ts';
-import { bundleFrom, judgeOptions, volumesAmong } from '../options/bundle.ts';
+import { bundleFrom, decryptOptions, encryptedFrom, judgeOptions, volumesAmong } from '../options/bundle.ts';
 import { parseFingerprint } from '../options/values.ts';
 import { mediumOptions } from '../options/volumes.ts';
 import { refusedImages, verifyText } from '../output/report.ts';
@@ -32,6 +32,7 @@ export const verifyCommand: Command = {
     'no-deep': { kind: 'flag', describe: 'stop before the layers: signatures, expiry, manifests only' },
     silent: { kind: 'flag', alias: 's', describe: 'print nothing at all; the exit code is the answer' },
     ...mediumOptions,
+    ...decryptOptions,
     ...judgeOptions,
   },
   examples: [
@@ -57,7 +58,8 @@ export const verifyCommand: Command = {
     const context = await runtime.context();
     const result = await workflows.verifyBundle(
       {
-        bundle: bundleFrom(runtime, [bundle, ...volumes]),
+        bundle:
+          (await encryptedFrom(runtime, [bundle, ...volumes])) ?? bundleFrom(runtime, [bundle, ...volumes]),
         gate: paths.gate.path,
         fingerprint: pinned,
         names: others,

@@ -2,9 +2,11 @@ import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { parseVolumeName } from '../../core/bundle/volumes/names.ts';
 import { SealiftError } from '../../core/errors.ts';
+import { readFileLimited } from '../../core/fs/durable.ts';
 import type { BundleInput } from '../../core/workflow-options.ts';
 import type { OptionGroup } from '../args.ts';
 import type { Runtime } from '../command.ts';
+import { passphraseOptions } from './passphrase.ts';
 import { mediumFrom } from './volumes.ts';
 
 /** Options of commands that judge a bundle. */
@@ -14,6 +16,38 @@ export const judgeOptions = {
     describe: 'accept a bundle from more than 48 hours ahead of this clock (is recorded)',
   },
 } as const satisfies OptionGroup;
+
+/** Options of commands that read a bundle from the beginning to the end, and so may decrypt it on the way. */
+export const decryptOptions = {
+  'decrypt-key': {
+    kind: 'list',
+    value: 'FILE',
+    describe: 'the bundle is encrypted: an OpenPGP secret key that opens it; may be given again',
+  },
+  ...passphraseOptions,
+} as const satisfies OptionGroup;
+
+const MAX_KEY_BYTES = 1024 * 1024;
+
+/** An encrypted bundle, where `--decrypt-key` says that it is one. */
+export async function encryptedFrom(
+  runtime: Runtime,
+  given = runtime.args.positionals('BUNDLE'),
+): Promise<BundleInput | undefined> {
+  const files = runtime.args.list('decrypt-key').map((file) => path.resolve(runtime.cwd, file));
+  if (files.length === 0) return undefined;
+  const keys = await Promise.all(
+    files.map(async (file) => {
+      const bytes = await readFileLimited(file, MAX_KEY_BYTES);
+      if (bytes) return { path: file, bytes };
+      throw new SealiftError('invalid-argument', 'there is no key at that place', { subject: file });
+    }),
+  );
+  const common = { kind: 'encrypted', keys, passphrase: runtime.passphrase } as const;
+  return given.length === 1 && given[0] === '-'
+    ? { ...common, paths: [], stream: runtime.stdin }
+    : { ...common, paths: given.map((text) => bundlePath(text, runtime.cwd)) };
+}
 
 /** The bundle a command is to read: a file or volumes, or standard input for `-`. */
 export function bundleFrom(runtime: Runtime, given = runtime.args.positionals('BUNDLE')): BundleInput {
@@ -46,9 +80,9 @@ export function volumesAmong(
   words: readonly string[],
   cwd: string,
 ): { readonly volumes: readonly string[]; readonly others: readonly string[] } {
-  const base = parseVolumeName(path.basename(bundle))?.base;
+  const base = parseVolumeName(path.basename(bundle.replace(/\.gpg$/, '')))?.base;
   const isVolume = (word: string): boolean => {
-    const name = parseVolumeName(path.basename(word));
+    const name = parseVolumeName(path.basename(word.replace(/\.gpg$/, '')));
     return name !== undefined && (base ?? name.base) === name.base && existsSync(bundlePath(word, cwd));
   };
   return { volumes: words.filter(isVolume), others: words.filter((word) => !isVolume(word)) };

@@ -319,7 +319,7 @@ export async function readHead(input: Input, limits: Limits): Promise<BundleHead
       {
         got: packed,
         want: 'tar',
-        hint: 'unpack or decrypt it first; sealift itself never does',
+        hint: 'encrypted: give the secret key with --decrypt-key FILE; compressed: unpack it first',
       },
     );
   }

@@ -31,6 +31,8 @@ export async function openIntake(
   reader: BundleReader,
   manifest: BundleManifest,
   store: Store | undefined,
+  /** Lets nothing of a stream into the store before its end has been read. */
+  untilEnd: boolean,
   context: Context,
 ): Promise<Intake> {
   if (!store) return readOnlyIntake(reader, context);
@@ -49,7 +51,7 @@ export async function openIntake(
   };
   return reader.kind === 'file'
     ? fileIntake(reader, manifest, store, missingBytes, context)
-    : streamIntake(reader, store, sizes, missingBytes, context);
+    : streamIntake(reader, store, sizes, missingBytes, untilEnd, context);
 }
 
 /** For an import into destinations alone: the bundle is read, and nothing is taken in here. */
@@ -205,21 +207,19 @@ function announce(
 
 /**
  * A stream gives its small blobs before anything is decided: manifests are held, the others wait in quarantine, and
- * nothing of either is in the store until the decision. Layers follow and go straight in.
+ * nothing of either is in the store until the decision. Layers follow and go straight in, unless they have to wait for
+ * the end as well.
  */
 async function streamIntake(
   bundle: StreamBundle,
   store: Store,
   sizes: ReadonlyMap<Digest, number>,
   missingBytes: Intake['missingBytes'],
+  untilEnd: boolean,
   context: Context,
 ): Promise<Intake> {
   const waiting = new Map<Digest, { readonly target: Ingest; readonly hashes: Hashes }>();
-  let bytesRead = bundle.head.size;
-  const manifests = await readSmallBlobs(bundle, context, async (blob) => {
-    const digest = digestOfName(blob.name);
-    bytesRead += blob.size;
-    if (await store.has(digest, blob.size)) return blob.skip();
+  const settle = async (blob: StreamBlob, digest: Digest) => {
     const target = await store.ingest(digest, blob.size);
     try {
       const hashes = await pour(blob, target, context);
@@ -229,6 +229,13 @@ async function streamIntake(
       await target.abort();
       throw error;
     }
+  };
+  let bytesRead = bundle.head.size;
+  const manifests = await readSmallBlobs(bundle, context, async (blob) => {
+    const digest = digestOfName(blob.name);
+    bytesRead += blob.size;
+    if (await store.has(digest, blob.size)) return blob.skip();
+    await settle(blob, digest);
   });
   return {
     readManifest: heldManifests(manifests),
@@ -247,17 +254,20 @@ async function streamIntake(
         written.bytes += size;
         written.blobs += 1;
       };
-      for (const [name, bytes] of manifests) {
-        const digest = digestOfName(name);
-        if (!wanted.has(digest) || (await store.has(digest, bytes.length))) continue;
-        await store.putBytes(digest, bytes);
-        took(bytes.length);
-      }
-      for (const [digest, { target, hashes }] of waiting) {
-        if (!wanted.has(digest)) continue;
-        await target.commit(hashes);
-        took(target.size);
-      }
+      const commitWaiting = async () => {
+        for (const [name, bytes] of manifests) {
+          const digest = digestOfName(name);
+          if (!wanted.has(digest) || (await store.has(digest, bytes.length))) continue;
+          await store.putBytes(digest, bytes);
+          took(bytes.length);
+        }
+        for (const [digest, { target, hashes }] of waiting) {
+          if (!wanted.has(digest)) continue;
+          await target.commit(hashes);
+          took(target.size);
+        }
+      };
+      if (!untilEnd) await commitWaiting();
       for (let blob = await bundle.nextBlob(); blob; blob = await bundle.nextBlob()) {
         context.signal.throwIfAborted();
         const { name, size } = blob;
@@ -267,10 +277,15 @@ async function streamIntake(
           await blob.skip();
           continue;
         }
+        if (untilEnd) {
+          await settle(blob, digest);
+          continue;
+        }
         const layer = blob;
         await ingest(store, digest, size, (target) => pour(layer, target, context));
         took(size);
       }
+      if (untilEnd) await commitWaiting();
       return written;
     },
     async abandon() {

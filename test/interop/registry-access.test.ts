@@ -1,13 +1,16 @@
 /** Registries that want a password and show a certificate of their own: said explicitly, or refused by name. */
-import { readFileSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import os from 'node:os';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { type RunResult, succeeded } from '../../fixtures/cli.ts';
 import { type FixtureManifest, multiArchImage, pushImage } from '../../fixtures/images.ts';
+import { describePeer } from '../../fixtures/peers.ts';
 import {
   REGISTRY_PASSWORD,
   REGISTRY_USER,
   type RunningRegistry,
   startAnyRegistry,
+  startDockerRegistry,
   TLS_CERTIFICATE_FILE,
 } from '../../fixtures/registry.ts';
 import { makeWalk, type Walk } from '../../fixtures/walk.ts';
@@ -41,15 +44,18 @@ afterAll(async () => {
 });
 
 let runs = 0;
-function attempt(args: readonly string[]): Promise<RunResult> {
+function attempt(args: readonly string[], env: Record<string, string> = {}): Promise<RunResult> {
   runs += 1;
-  return walk.sandbox.run([
-    'export',
-    `registry.example/team/multi:v1=docker://${registry.host}/team/multi:v1`,
-    ...['--output', walk.sandbox.path(`${runs}.sealift`)],
-    ...['--passphrase-file', walk.passphraseFile, '--no-input', '--json', '--retry-times', '0'],
-    ...args,
-  ]);
+  return walk.sandbox.run(
+    [
+      'export',
+      `registry.example/team/multi:v1=docker://${registry.host}/team/multi:v1`,
+      ...['--output', walk.sandbox.path(`${runs}.sealift`)],
+      ...['--passphrase-file', walk.passphraseFile, '--no-input', '--json', '--retry-times', '0'],
+      ...args,
+    ],
+    { env },
+  );
 }
 
 function expectRefused(result: RunResult, code: string): void {
@@ -104,4 +110,48 @@ it('says so where nobody answers, and where there is no such image', async () =>
     ...['--passphrase-file', walk.passphraseFile, '--authfile', right, '--ca-file', TLS_CERTIFICATE_FILE],
   ]);
   expectRefused(missing, 'source-not-found');
+});
+
+it.each(['SSL_CERT_FILE', 'SSL_CERT_DIR'])('takes the authorities of %s', async (variable) => {
+  const directory = walk.sandbox.path('authorities');
+  mkdirSync(directory, { recursive: true });
+  copyFileSync(TLS_CERTIFICATE_FILE, `${directory}/authority.pem`);
+  const place = variable === 'SSL_CERT_DIR' ? directory : TLS_CERTIFICATE_FILE;
+  succeeded(await attempt(['--authfile', right], { [variable]: place }), 'export');
+});
+
+it('takes the login for a part of the registry before that for all of it, and one of ~/.dockercfg', async () => {
+  const auth = (password: string) => ({
+    auth: Buffer.from(`${REGISTRY_USER}:${password}`).toString('base64'),
+  });
+  const file = walk.sandbox.path('parts.json');
+  const keep = (auths: object) => writeFileSync(file, JSON.stringify({ auths }), { mode: 0o600 });
+  const trusted = ['--ca-file', TLS_CERTIFICATE_FILE];
+  keep({ [registry.host]: auth('wrong'), [`${registry.host}/team`]: auth(REGISTRY_PASSWORD) });
+  succeeded(await attempt([...trusted, '--authfile', file]), 'export');
+  keep({ [registry.host]: auth(REGISTRY_PASSWORD), [`${registry.host}/team/multi`]: auth('wrong') });
+  expectRefused(await attempt([...trusted, '--authfile', file]), 'source-unauthorized');
+
+  const old = walk.sandbox.path('home', '.dockercfg');
+  writeFileSync(old, JSON.stringify({ [registry.host]: auth(REGISTRY_PASSWORD) }), { mode: 0o600 });
+  succeeded(await attempt(trusted), 'export');
+});
+
+const hasIpv6 = Object.values(os.networkInterfaces())
+  .flat()
+  .some((one) => one?.address === '::1');
+
+describePeer(['docker-registry'], 'over IPv6', () => {
+  it.runIf(hasIpv6)('reads from an address in brackets', async () => {
+    const six = await startDockerRegistry({ address: '[::1]' });
+    try {
+      await pushImage(six.url, 'team/multi', 'v1', image);
+      const bundle = walk.sandbox.path('six.sealift');
+      await walk.export([`${six.host}/team/multi:v1`], bundle);
+      const { images } = await walk.json<{ images: { name: string }[] }>(['inspect', bundle]);
+      expect(images.map(({ name }) => name)).toEqual([`${six.host}/team/multi:v1`]);
+    } finally {
+      await six.stop();
+    }
+  });
 });

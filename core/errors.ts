@@ -86,6 +86,7 @@ export const ERROR_CODES = {
   'policy-missing': ['trust', 'the policy that was set is gone, or is not the one that was set'],
   'signature-expired': ['trust', 'a signature has expired'],
   'requirement-unmet': ['trust', 'evidence the publisher or the policy demands is not there'],
+  'check-refused': ['trust', 'the check command of the import refuses an image'],
   'gate-unknown': ['trust', 'a receipt is by a gate whose key was not pinned'],
   'receipt-expired': ['trust', 'a receipt has expired'],
   'receipt-mismatch': ['trust', 'a receipt or an earlier bundle is of another collection'],

@@ -5,6 +5,12 @@
  */
 import { createHash } from 'node:crypto';
 import { auditImport } from './admission/audit.ts';
+import {
+  askCheckCommand,
+  checkRefusal,
+  discardRefused,
+  findCheckCommand,
+} from './admission/check-command.ts';
 import type { BundleReader } from './bundle/reader.ts';
 import type { Context } from './context.ts';
 import { recordArrival } from './delta/arrivals.ts';
@@ -62,6 +68,10 @@ import type { ImportOptions } from './workflow-options.ts';
  */
 export async function importBundle(options: ImportOptions, context: Context): Promise<ImportResult> {
   refuseNowhere(options);
+  if (options.checkCommand) {
+    if (options.direct) throw needsStore('a check command looks at images in a store');
+    await findCheckCommand(options.checkCommand);
+  }
   const gate = await openGate(options.gate, { create: false });
   const gateLock = await gate.lock(options.pid);
   try {
@@ -174,6 +184,7 @@ async function admitBundle(
         throw error;
       },
     );
+    let discard = false;
     try {
       const content = await judgeContent(
         trust.manifest,
@@ -185,7 +196,7 @@ async function admitBundle(
         base.holder,
       );
       const asked = selectImages(applyDecisions(trust.images, content), options.only);
-      const chosen = choosePassing(asked, content, options);
+      let chosen = choosePassing(asked, content, options);
       const report = reportOf(trust, asked, checklist, intake, options, policy);
       if (options.confirm && !(await options.confirm(report)))
         throw new SealiftError('cancelled', 'import was declined');
@@ -233,7 +244,27 @@ async function admitBundle(
             `${done.blobs} blobs, ${formatBytes(done.bytes)} taken in, ${formatBytes(done.reusedBytes)} there already`,
           ];
         });
-        const refused = asked.filter((image) => !chosen.includes(image));
+        const checks =
+          store && options.checkCommand
+            ? await askCheckCommand(
+                gate,
+                store,
+                chosen,
+                { manifest: trust.manifest, content },
+                options.checkCommand,
+                options,
+                context,
+              )
+            : undefined;
+        if (checks) {
+          discard = checks.refused.length > 0;
+          const refusal = checkRefusal(checks, options.admitPassing);
+          if (refusal) throw refusal;
+          chosen = checks.passing;
+        }
+        const refused = asked.flatMap((image) =>
+          chosen.includes(image) ? [] : (checks?.refused.find(({ name }) => name === image.name) ?? image),
+        );
         const { plan, outcome, destinations, auditHead } = await checklist.run('commit', async () => {
           const plan = store && planChange((await store.list()).images, trust, chosen, context);
           const withdrawn = new Set([
@@ -263,11 +294,16 @@ async function admitBundle(
           ...report,
           size: intake.size(),
           checks: checklist.results,
-          images: asked.map((image) => (chosen.includes(image) ? { ...image, admitted: true } : image)),
+          images: asked.map((image) =>
+            chosen.includes(image)
+              ? { ...image, admitted: true }
+              : (refused.find(({ name }) => name === image.name) ?? image),
+          ),
           store: store?.directory ?? '',
           ...(options.direct && { destinations }),
           ...outcome,
           written,
+          ...(checks ? { checked: checks.checked } : {}),
           ...(code === undefined ? {} : { code }),
           auditHead,
         };
@@ -277,6 +313,7 @@ async function admitBundle(
     } finally {
       await intake.abandon();
       await base.close();
+      if (discard && store) await discardRefused(store, context);
     }
   } finally {
     await reader.close();

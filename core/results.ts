@@ -2,6 +2,8 @@
  * Result objects of the workflows, format 1 (docs/json-output.md): what `--json` prints, what the text output
  * and the TUI show. Plain data, no classes; new fields may be added at any time.
  */
+
+import type { CheckedImage } from './admission/check-command.ts';
 import type { ImageFailure } from './errors.ts';
 import type { CheckName } from './events.ts';
 import type { EvidenceKind, KindCount } from './evidence/kinds.ts';
@@ -234,6 +236,8 @@ export interface ImportResult extends VerifyResult {
   /** Names that were taken out of the store because they are withdrawn. */
   readonly removed: readonly string[];
   readonly written: { readonly bytes: number; readonly blobs: number; readonly reusedBytes: number };
+  /** What the check command said of each image; absent where none was given. */
+  readonly checked?: readonly CheckedImage[] | undefined;
   /** What `export --since` takes on the other side; absent where an image of the bundle is not in the store. */
   readonly code?: string | undefined;
   /** Head of the audit log after this run, lower-case hex. */

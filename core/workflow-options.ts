@@ -1,4 +1,6 @@
 /** What the workflows take. The front ends build these; core never reads options from anywhere else. */
+
+import type { CheckCommand } from './admission/check-command.ts';
 import type { MediumProvider } from './bundle/volumes/medium.ts';
 import type { LookasideSettings } from './evidence/registries-d.ts';
 import type { DirectOptions } from './importing/publications.ts';
@@ -135,6 +137,8 @@ export interface ImportOptions {
   readonly only: readonly string[];
   /** Lets in what the policy takes where it refuses other images; without it nothing is let in then. */
   readonly admitPassing?: boolean | undefined;
+  /** Asked about each image when its blobs are there and before it is let in. */
+  readonly checkCommand?: CheckCommand | undefined;
   /** Earlier bundles in which the base of a delta is looked for, as bags of bytes. */
   readonly blobsFrom?: readonly string[] | undefined;
   /** Reads and hashes what the store has of a delta's base, instead of believing name and size. */

@@ -4,6 +4,7 @@ import type { Command } from '../command.ts';
 import { EXIT_CODES } from '../exit-codes.ts';
 import { baseFrom, baseOptions } from '../options/base.ts';
 import { bundleFrom, decryptOptions, encryptedFrom, judgeOptions } from '../options/bundle.ts';
+import { checkCommandFrom, checkCommandOptions } from '../options/check-command.ts';
 import { transferOptions } from '../options/common.ts';
 import {
   bucketOptions,
@@ -43,6 +44,7 @@ export const importCommand: Command = {
       kind: 'flag',
       describe: 'let in what the policy takes where it refuses other images (without it: nothing then)',
     },
+    ...checkCommandOptions,
     ...mediumOptions,
     ...decryptOptions,
     ...baseOptions,
@@ -57,6 +59,7 @@ export const importCommand: Command = {
     'sealift import /media/a/images.tar.001 /media/b/images.tar.002',
     'sealift import images.tar.gpg --decrypt-key gatekeeper.asc',
     'sealift import delta.tar --blobs-from last-month.tar',
+    'sealift import images.tar --check-command "clamscan --recursive --infected {}"',
     'sealift import --yes --only docker.io/library/alpine:3.20 --to store:/srv/images images.tar',
     'sealift import --to static:/srv/www/images /media/stick/images.tar',
     'sealift import --to s3://images --endpoint-url https://s3.example /media/stick/images.tar',
@@ -75,6 +78,7 @@ export const importCommand: Command = {
     refuseUnused(args, published.length > 0);
     const concurrency = args.integer('concurrency', 1, 64) ?? 4;
     const bundle = (await encryptedFrom(runtime)) ?? bundleFrom(runtime);
+    const checkCommand = checkCommandFrom(runtime);
     const context = await runtime.context();
     const result = await workflows.importBundle(
       {
@@ -90,6 +94,7 @@ export const importCommand: Command = {
         }),
         only: args.list('only'),
         admitPassing: args.flag('admit-passing'),
+        ...(checkCommand === undefined ? {} : { checkCommand }),
         ...baseFrom(runtime),
         overrides: { allowClockJump: args.flag('allow-clock-jump') },
         ...(confirm === undefined

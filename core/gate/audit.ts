@@ -17,6 +17,7 @@ export const AUDIT_EVENTS = [
   'scopes',
   'trust-moved',
   'import',
+  'checked',
   'refused',
   'removed',
   'gc',

@@ -1,7 +1,9 @@
 /** Diff: what changed between two bundles, stores or images, before anything is let in. It compares claims. */
 import type { Context } from './context.ts';
+import { isReceiptFile } from './delta/receipt.ts';
 import { applyLayer, compareTrees, copyTree, emptyTree, type FileTree } from './diff/files.ts';
 import { type CompareFiles, diffImages, newBytes } from './diff/image.ts';
+import { diffReceipt } from './diff/receipt.ts';
 import type { DiffImage, DiffResult, ImageDiff } from './diff/result.ts';
 import { openSide, type Side } from './diff/side.ts';
 import { isSealiftError, SealiftError } from './errors.ts';
@@ -13,7 +15,7 @@ import type { SourceOptions } from './transport/source.ts';
 export type { DiffResult } from './diff/result.ts';
 
 export interface DiffOptions {
-  /** Locations; of a place on disk, its path. */
+  /** Locations; of a place on disk, its path. The first may be a receipt. */
   readonly before: string;
   readonly after: string;
   /** Reads the layers of what moved and compares the files in them. */
@@ -24,14 +26,29 @@ export interface DiffOptions {
 /**
  * Compares two bundles, stores or images; layers are only read where files are asked for.
  * @throws SealiftError of the locations; `name-not-found` where one image is compared with a place that has none of its
- *   name; with files `digest-mismatch` and `archive-invalid` of layers
+ *   name; `receipt-invalid`, `receipt-mismatch`; with files `digest-mismatch` and `archive-invalid` of layers
  */
 export async function diffLocations(options: DiffOptions, context: Context): Promise<DiffResult> {
   context.emit({ type: 'phase', phase: 'resolve', title: `reading ${options.before}` });
+  if (await isReceiptFile(options.after)) {
+    throw new SealiftError('unknown-location', 'a receipt can only be the first side', {
+      subject: options.after,
+      hint: 'sealift diff RECEIPT BUNDLE shows what the bundle would bring to the gate that wrote the receipt',
+    });
+  }
+  const openAfter = () => openSide(options.after, options.source, context);
+  if (await isReceiptFile(options.before)) {
+    const after = await openAfter();
+    try {
+      return await diffReceipt(options.before, after);
+    } finally {
+      await after.close();
+    }
+  }
   const before = await openSide(options.before, options.source, context);
   try {
     context.emit({ type: 'phase', phase: 'resolve', title: `reading ${options.after}` });
-    const after = await openSide(options.after, options.source, context);
+    const after = await openAfter();
     try {
       return await compareSides({ before, after }, options, context);
     } finally {

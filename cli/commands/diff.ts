@@ -11,7 +11,7 @@ export const diffCommand: Command = {
   about:
     'Compares names, platforms, layers, labels, settings and evidence, and packages where both sides have SBOMs; --files reads the layers and compares the files in them. FIRST is what you have, SECOND what would come. It compares claims and judges nothing: what is true of a bundle, sealift verify tells.',
   positionals: [
-    { name: 'FIRST', describe: 'a bundle, a store or an image', required: true },
+    { name: 'FIRST', describe: 'a bundle, a store, a receipt or an image', required: true },
     { name: 'SECOND', describe: 'a bundle, a store or an image', required: true },
   ],
   options: {
@@ -28,6 +28,7 @@ export const diffCommand: Command = {
   examples: [
     'sealift diff /var/lib/sealift/store /media/stick/april.tar',
     'sealift diff --files --format tree march.tar april.tar',
+    'sealift diff receipt.json april.tar',
     'sealift diff alpine:3.20 alpine:3.21',
   ],
   run: async (runtime) => {

@@ -28,7 +28,7 @@ export function diffText(result: DiffResult, view: TextView, drawTree: boolean):
   const { style } = view;
   const sections = [
     ...result.added.map((image) => ({
-      text: `${style.good('+ added')}  ${style.bold(inert(image.name))}`,
+      text: `${style.good(result.before.kind === 'receipt' ? '+ new or moved' : '+ added')}  ${style.bold(inert(image.name))}`,
       below: [
         { text: style.dim(image.digest) },
         {
@@ -77,7 +77,7 @@ function sideLine(label: string, side: DiffSide, style: Style): string {
   const what =
     collection === undefined
       ? side.kind
-      : `bundle of ${inert(collection.name)}, version ${collection.version}, expires ${formatTime(collection.expires)}`;
+      : `${side.kind} of ${inert(collection.name)}, version ${collection.version}, expires ${formatTime(collection.expires)}`;
   const count =
     side.kind === 'images' ? plural(side.images, 'image') : `${what}, ${plural(side.images, 'image')}`;
   return `${label}  ${style.bold(inert(side.location, 4096))}  ${count}`;
@@ -90,7 +90,7 @@ function sizeOf({ blobs, bytes }: DiffResult['carry']): string {
 function summaryOf(result: DiffResult): string {
   const parts = (
     [
-      ['added', result.added],
+      [result.before.kind === 'receipt' ? 'new or moved' : 'added', result.added],
       ['moved', result.moved],
       ['with other evidence', result.evidenceChanged],
       ['withdrawn', result.withdrawn],

@@ -2,8 +2,8 @@
 
 export interface DiffSide {
   readonly location: string;
-  readonly kind: 'bundle' | 'store' | 'images';
-  /** Of a bundle, as it claims. */
+  readonly kind: 'bundle' | 'store' | 'images' | 'receipt';
+  /** Of a bundle or a receipt, as it claims. */
   readonly collection?:
     | { readonly id: string; readonly name: string; readonly version: number; readonly expires: string }
     | undefined;
@@ -99,6 +99,7 @@ export interface ImageDiff {
 export interface DiffResult {
   readonly before: DiffSide;
   readonly after: DiffSide;
+  /** Not in the first; where that is a receipt, which names nothing, moved images too. */
   readonly added: readonly (DiffImage & { readonly platforms: readonly string[]; readonly bytes: number })[];
   /** Gone, and nobody says why. */
   readonly removed: readonly DiffImage[];

@@ -35,6 +35,17 @@ export async function exportBundle(options: ExportOptions, context: Context): Pr
   try {
     const { output } = options;
     options = { ...options, images: await namedBy(sources, options) };
+    if (options.volumes) {
+      if (output.kind === 'stream') throw volumesToStream();
+      const { exportToVolumes } = await import('./exporting/volumes.ts');
+      return await exportToVolumes(
+        collection,
+        sources,
+        output,
+        { ...options, volumes: options.volumes },
+        context,
+      );
+    }
     return output.kind === 'stream'
       ? await exportToStream(collection, sources, output.stream as Writable, options, context)
       : await exportToFile(collection, sources, output, options, context);
@@ -71,4 +82,11 @@ async function namedBy(
   const named = await sources.named();
   throwFailures(sources.failed, images.length);
   return named;
+}
+
+function volumesToStream(): SealiftError {
+  return new SealiftError('invalid-argument', 'volumes are files: they do not go to standard output', {
+    subject: '--volume-size',
+    hint: 'name the bundle with --output images.tar; the volumes are images.tar.001 and so on',
+  });
 }

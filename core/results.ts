@@ -128,6 +128,10 @@ export interface ExportResult {
   /** Bytes written to the output in this run and, where it went on from an earlier one, bytes already there. */
   readonly written: { readonly bytes: number; readonly resumedBytes: number };
   readonly resumed: boolean;
+  /** Where the bundle was cut: bytes of a volume, how many there are, and those written by this run. */
+  readonly volumes?:
+    | { readonly size: number; readonly total: number; readonly written: readonly VolumeSummary[] }
+    | undefined;
   /** Absent where nothing was left out. */
   readonly base?: BaseSummary | undefined;
   readonly weakened: readonly Weakening[];

@@ -40,6 +40,19 @@ export type SinceSpec =
   | { readonly kind: 'code'; readonly code: string }
   | { readonly kind: 'file'; readonly path: string };
 
+export interface VolumeOutput {
+  /** Bytes of each volume but the last. */
+  readonly size: number;
+  /** Makes this volume again, alone, of an export that was finished. */
+  readonly only?: number | undefined;
+  /** Each volume goes to a medium of its own; otherwise the medium is changed where the next volume does not fit. */
+  readonly changeMedia?: boolean | undefined;
+  /** Has the medium changed; without it a full one ends the run. */
+  readonly medium?: MediumProvider | undefined;
+  /** Whether volumes in a directory are read back from their medium. */
+  readonly readBack: (directory: string) => Promise<boolean>;
+}
+
 export interface ExportOptions extends KeyAccess {
   readonly collection: string;
   readonly images: readonly NamedLocation[];
@@ -70,6 +83,8 @@ export interface ExportOptions extends KeyAccess {
   readonly dockerArchive: boolean;
   /** What the other side holds already: its layers are left out (docs/receipts-and-deltas.md). */
   readonly since?: SinceSpec | undefined;
+  /** Cuts the bundle into volumes, beside each other at the output's path or on one medium after another. */
+  readonly volumes?: VolumeOutput | undefined;
   /** Replaces a file that is already at the output. */
   readonly force: boolean;
   /** Forces the sequential (archiver) or the positional writer; chosen by the output otherwise. */

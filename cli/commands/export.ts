@@ -15,6 +15,7 @@ import { sinceFrom } from '../options/since.ts';
 import { archiveOptions, sourceOptions } from '../options/source.ts';
 import { sourceOptionsOf } from '../options/source-settings.ts';
 import { parseDuration, parseMoment } from '../options/values.ts';
+import { volumeOptions, volumesFrom } from '../options/volumes.ts';
 import { previewText } from '../output/preview.ts';
 import { exportText } from '../output/report.ts';
 import { passphraseMissing } from './init.ts';
@@ -95,6 +96,7 @@ export const exportCommand: Command = {
       choices: ['sequential', 'positional'],
       describe: 'sequential or positional (default: what the output allows)',
     },
+    ...volumeOptions,
     ...sourceOptions,
     ...mirrorOptions,
     ...loginOptions,
@@ -109,6 +111,8 @@ export const exportCommand: Command = {
     'sealift export --platform linux/amd64 nginx:1.29 quay.io/prometheus/prometheus:v3.0.0 -o images.tar',
     'helm template ./chart | sealift export -f - --dry-run',
     'sealift export -f images.txt -f compose.yaml -o images.tar',
+    'sealift export -f images.txt --volume-size fat32 -o /media/stick/images.tar',
+    'sealift export -f images.txt --volume-size dvd --only-volume 3 -o /media/stick/images.tar',
     'sealift export --metadata-only -o renewal.tar',
     'sealift export --since receipt.json -f images.txt -o delta.tar',
     'sealift export --since 17-T6QK-0TH7 -f images.txt -o delta.tar',
@@ -210,6 +214,7 @@ export const exportCommand: Command = {
     const target = toStdout
       ? ({ kind: 'stream', stream: runtime.claimStdout() } as const)
       : ({ kind: 'file', path: outputFile(output, runtime.cwd) } as const);
+    const volumes = volumesFrom(runtime);
     const context = await runtime.context();
     const result = await workflows.exportBundle(
       {
@@ -223,6 +228,7 @@ export const exportCommand: Command = {
         metadataOnly: args.flag('metadata-only'),
         ...(since === undefined ? {} : { since }),
         force: args.flag('force'),
+        volumes,
         writer,
         passphrase: async (purpose) => {
           const answer = await passphrase(purpose);

@@ -2,8 +2,9 @@
 import { spawn } from 'node:child_process';
 import path from 'node:path';
 import type { MediumProvider, MediumRequest } from '../../core/bundle/volumes/medium.ts';
-import { volumeName, volumesText } from '../../core/bundle/volumes/names.ts';
+import { parseVolumeSize, volumeName, volumesText } from '../../core/bundle/volumes/names.ts';
 import { inert, SealiftError } from '../../core/errors.ts';
+import type { VolumeOutput } from '../../core/workflow-options.ts';
 import type { OptionGroup } from '../args.ts';
 import type { Runtime } from '../command.ts';
 
@@ -24,6 +25,47 @@ export const readBackOptions = {
   'read-back': { kind: 'flag', describe: 'read back from any medium, past the page cache' },
 } as const satisfies OptionGroup;
 
+export const volumeOptions = {
+  'volume-size': {
+    kind: 'text',
+    value: 'SIZE',
+    describe: 'cut the bundle into volumes OUTPUT.001 and so on: 4GiB, 700MB, fat32, dvd, bd25',
+  },
+  'change-media': {
+    kind: 'flag',
+    describe: 'one volume to each medium: ask before each (without it: where the next one does not fit)',
+  },
+  'only-volume': {
+    kind: 'text',
+    value: 'N',
+    describe: 'write volume N of a finished export again, alone, the same bytes',
+  },
+  ...mediumOptions,
+  ...readBackOptions,
+} as const satisfies OptionGroup;
+
+/** How an export is cut; undefined where it is not. @throws SealiftError `invalid-argument` */
+export function volumesFrom(runtime: Runtime): VolumeOutput | undefined {
+  const { args } = runtime;
+  const size = args.text('volume-size');
+  const only = args.integer('only-volume', 1, 999);
+  if (size === undefined) {
+    const other =
+      only !== undefined ? '--only-volume' : args.flag('change-media') ? '--change-media' : undefined;
+    if (other === undefined) return undefined;
+    throw new SealiftError('invalid-argument', `${other} is about volumes: --volume-size is missing`, {
+      subject: other,
+    });
+  }
+  return {
+    size: parseVolumeSize(size),
+    ...(only === undefined ? {} : { only }),
+    changeMedia: args.flag('change-media'),
+    medium: mediumFrom(runtime),
+    readBack: readBackFrom(runtime),
+  };
+}
+
 /** Which media are read back: removable ones, unless the options say all or none. */
 export function readBackFrom({ args }: Runtime): (directory: string) => Promise<boolean> {
   if (args.flag('no-read-back')) return async () => false;
@@ -37,10 +79,10 @@ export function mediumFrom(runtime: Runtime): MediumProvider | undefined {
   const command = args.text('volume-command');
   if (command !== undefined) {
     return async (request) => {
-      if (request.problem !== undefined && request.purpose === 'read') {
+      if (request.problem !== undefined) {
         throw new SealiftError(
-          'volume-missing',
-          `the volume command did not bring ${volumesText(request.wanted)}: ${request.problem}`,
+          request.purpose === 'read' ? 'volume-missing' : 'medium-needed',
+          `the volume command did not bring ${request.purpose === 'read' ? '' : 'a medium for '}${volumesText(request.wanted)}: ${request.problem}`,
           { subject: '--volume-command' },
         );
       }

@@ -1,5 +1,6 @@
 /** Results as text. Every text that comes from a bundle, an image or a registry goes through `inert`. */
 import path from 'node:path';
+import { volumeName } from '../../core/bundle/volumes/names.ts';
 import { inert } from '../../core/errors.ts';
 import type {
   BaseSummary,
@@ -35,6 +36,7 @@ import {
 import { destinationLines } from './publish-text.ts';
 import { statusLine } from './status.ts';
 import type { Style } from './style.ts';
+import { volumeRows } from './volumes.ts';
 
 const lines = (...parts: readonly (string | readonly string[] | undefined)[]): string =>
   parts
@@ -216,7 +218,9 @@ export function exportText(result: ExportResult, view: TextView): string {
   const { collection } = result;
   const toStream = result.output === '-';
   // There the medium is mounted somewhere else; the name of the file is what stays.
-  const file = toStream ? 'BUNDLE' : path.basename(result.output);
+  const name = toStream ? 'BUNDLE' : path.basename(result.output);
+  const { volumes } = result;
+  const file = volumes ? volumeName(name, 1) : name;
   const reused = result.written.resumedBytes;
   return lines(
     `${style.pass} ${style.good('written')}  ${style.bold(toStream ? 'to standard output' : inert(result.output, 4096))}  ${formatSize(result.size)}`,
@@ -234,6 +238,17 @@ export function exportText(result: ExportResult, view: TextView): string {
         : undefined,
       result.sha256 === undefined ? undefined : ['sha256', result.sha256],
     ]),
+    volumes === undefined
+      ? undefined
+      : [
+          ...heading(
+            style,
+            volumes.written.length === volumes.total
+              ? plural(volumes.total, 'volume')
+              : `${volumes.written.length} of ${plural(volumes.total, 'volume')}, written now`,
+          ),
+          ...volumeRows(volumes.written),
+        ],
     heading(style, plural(result.images.length, 'image')),
     result.images.flatMap((image) => [
       `  ${style.bold(inert(image.name))}`,
@@ -247,7 +262,9 @@ export function exportText(result: ExportResult, view: TextView): string {
     '  every time:',
     command('sealift', 'import', file),
     '  by hand, with stock tools; README.txt in the bundle has the commands:',
-    command('tar', '-xOf', file, 'README.txt'),
+    volumes
+      ? `    cat ${inert(name)}.??? | tar -xOf - README.txt`
+      : command('tar', '-xOf', file, 'README.txt'),
   );
 }
 

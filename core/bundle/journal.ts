@@ -52,6 +52,8 @@ export interface JournalPlan {
 }
 
 export interface Journal {
+  /** Where it lies. */
+  readonly directory: string;
   /** The signed plan of an interrupted export to this output; undefined where there is none. */
   read(): Promise<JournalPlan | undefined>;
   /** Records a signed plan, durably. */
@@ -80,6 +82,7 @@ export function openJournal(collectionDirectory: string, output: string): Journa
   }
 
   return {
+    directory,
     async read() {
       const planBytes = await readFileLimited(planFile, PLAN_LIMIT);
       if (!planBytes) return undefined;

@@ -380,6 +380,7 @@ export function requestHash(options: ExportOptions): string {
       ...(options.lookaside ? { lookaside: true } : {}),
       ...(options.policy === undefined ? {} : { policy: options.policy }),
       ...(options.metadataOnly ? { metadataOnly: true } : {}),
+      ...(options.volumes ? { volumeSize: options.volumes.size } : {}),
       ...(options.since ? { since: { ...options.since } } : {}),
     }),
   );

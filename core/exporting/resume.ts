@@ -67,7 +67,8 @@ async function keepPartial(
   return { path: aside, blobs };
 }
 
-function planFromJournal(journal: JournalPlan, context: Context): SignedPlan {
+/** The plan an earlier run has signed. */
+export function planFromJournal(journal: JournalPlan, context: Context): SignedPlan {
   const manifestBytes = journal.head.find(({ name }) => name === 'sealift.json')?.bytes;
   if (!manifestBytes)
     throw new SealiftError('state-damaged', 'the journal has no bundle manifest', {

@@ -4,7 +4,7 @@ import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { cutVolumes, volumeIndexName, volumeName } from '../../../../core/bundle/volumes/names.ts';
 import { encodeVolumeIndex } from '../../../../core/bundle/volumes/volume-index.ts';
-import { isSealiftError, type SealiftError } from '../../../../core/errors.ts';
+import { type SealiftError, toSealiftError } from '../../../../core/errors.ts';
 import { filesOf } from '../../../../fixtures/world.ts';
 
 export const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
@@ -44,8 +44,9 @@ export async function errorOf(run: () => Promise<unknown>): Promise<SealiftError
   try {
     await run();
   } catch (error) {
-    if (isSealiftError(error)) return error;
-    throw error;
+    const known = toSealiftError(error);
+    if (known.code === 'internal') throw error;
+    return known;
   }
   throw new Error('nothing was refused');
 }

@@ -1,0 +1,439 @@
+/**
+ * An export into volumes, written in order and hashed on the way, into one directory or onto one medium after another. Any
+ * interruption leaves a partial volume, a journal and a log of the volumes that are whole, and the same command goes on.
+ */
+import { createHash } from 'node:crypto';
+import { rm, stat } from 'node:fs/promises';
+import path from 'node:path';
+import { type Journal, openJournal } from '../bundle/journal.ts';
+import { forgetOldest, type LoggedVolume, openVolumeLog, type VolumeLog } from '../bundle/volumes/log.ts';
+import {
+  assertPortableName,
+  cutVolumes,
+  type VolumeCut,
+  volumeIndexName,
+  volumeName,
+} from '../bundle/volumes/names.ts';
+import { findVolumes } from '../bundle/volumes/set.ts';
+import { createVolumeFiles, partialSize, partialVolume, type VolumeTarget } from '../bundle/volumes/sink.ts';
+import { encodeVolumeIndex } from '../bundle/volumes/volume-index.ts';
+import { TaintedVolumes, writeVolumes } from '../bundle/volumes/writer.ts';
+import type { Context } from '../context.ts';
+import { inert, isSealiftError, SealiftError } from '../errors.ts';
+import { makeDirectory, writeFileDurably } from '../fs/durable.ts';
+import { assertFits, inspectFileSystem } from '../fs/space.ts';
+import type { ExportResult, VolumeSummary } from '../results.ts';
+import type { Collection } from '../trust/collection.ts';
+import { formatBytes } from '../util/format.ts';
+import { chooseVolumes } from '../volumes.ts';
+import type { ExportOptions, VolumeOutput } from '../workflow-options.ts';
+import { exportResult, publish } from './finish.ts';
+import { planExport, requestHash, type SignedPlan } from './plan.ts';
+import { findInterrupted, planFromJournal, sizeOf } from './resume.ts';
+import type { SourceSet } from './sources.ts';
+import { announceTransfer, digestOfPath, openTransfer } from './transfer.ts';
+
+type FileOutput = Extract<ExportOptions['output'], { kind: 'file' }>;
+type VolumeExport = ExportOptions & { readonly volumes: VolumeOutput };
+
+/** Bytes after which finished blobs are made durable and entered in the journal. */
+const SYNC_EVERY = 64 * 1024 * 1024;
+/** Room for the list of volumes and what a file system needs for names. */
+const SLACK = 256 * 1024;
+
+/** The stretch of the bundle that this run writes. */
+interface Stretch {
+  readonly start: number;
+  readonly end: number;
+}
+
+export async function exportToVolumes(
+  collection: Collection,
+  sources: SourceSet,
+  output: FileOutput,
+  options: VolumeExport,
+  context: Context,
+): Promise<ExportResult> {
+  const file = path.resolve(output.path);
+  assertPortableName(path.basename(file));
+  await makeDirectory(path.dirname(file));
+  const journal = openJournal(collection.directory, file);
+  const log = openVolumeLog(journal.directory);
+  try {
+    if (options.volumes.only !== undefined)
+      return await remakeVolume(collection, sources, { file, journal, log }, options, context);
+    const finished = (await log.read()).finished;
+    const found = finished
+      ? ({ state: 'none' } as const)
+      : await findInterrupted(journal, collection, options, context);
+    const resumed = found.state !== 'none';
+    if (!resumed) await refuseExisting(file, options.force);
+    const plan = resumed
+      ? found.plan
+      : await planExport(
+          collection,
+          sources,
+          { output: file, partial: '' },
+          options,
+          context,
+          'reuse' in found ? found.reuse : undefined,
+        );
+    const cuts = cutVolumes(plan.bundle.layout.size, options.volumes.size);
+    if (resumed) {
+      context.emit({
+        type: 'notice',
+        level: 'info',
+        code: 'resumed',
+        message: `going on with the interrupted export of version ${plan.journal.version}`,
+      });
+    } else {
+      await log.remove();
+      await removePartials(path.dirname(file), path.basename(file), cuts);
+      await journal.begin(plan.journal);
+    }
+    // The first volume may leave the house while the last is being written.
+    const published = await publish(collection, plan.journal);
+    const job: Job = { file, journal, log, plan, cuts };
+    const stretch = await whereToGoOn(job, context);
+    const written = await transfer(job, stretch, sources, options, context);
+    await log.finish();
+    if (plan.journal.reuse) await rm(plan.journal.reuse.path, { force: true });
+    await forgetOldest(path.dirname(journal.directory));
+    const result = await exportResult(
+      published,
+      file,
+      plan,
+      { bytes: stretch.end - stretch.start, resumedBytes: stretch.start },
+      resumed,
+      options,
+    );
+    return { ...result, volumes: { size: options.volumes.size, total: cuts.length, written } };
+  } finally {
+    await journal.close();
+  }
+}
+
+interface Job {
+  /** Path of the bundle the volumes make. */
+  readonly file: string;
+  readonly journal: Journal;
+  readonly log: VolumeLog;
+  readonly plan: SignedPlan;
+  readonly cuts: readonly VolumeCut[];
+}
+
+async function refuseExisting(file: string, force: boolean): Promise<void> {
+  if (force) return;
+  const [there] = await findVolumes(path.dirname(file), path.basename(file));
+  const subject = there?.path ?? ((await sizeOf(file)) === undefined ? undefined : file);
+  if (subject === undefined) return;
+  throw new SealiftError('destination-exists', 'the output is there already', {
+    subject: inert(subject),
+    hint: 'choose another name with -o, or replace it with --force',
+  });
+}
+
+async function removePartials(directory: string, base: string, cuts: readonly VolumeCut[]): Promise<void> {
+  for (const { number } of cuts) await rm(partialVolume(directory, base, number), { force: true });
+}
+
+/** Volumes that are whole, from the first on without a gap. */
+function contiguous(volumes: readonly LoggedVolume[]): readonly LoggedVolume[] {
+  return volumes.filter(({ number }, index) => number === index + 1);
+}
+
+/** Behind the volumes that are whole, and in the partial one behind the blobs that are. */
+async function whereToGoOn({ file, journal, log, plan, cuts }: Job, context: Context): Promise<Stretch> {
+  const { layout, blobs } = plan.bundle;
+  const end = layout.size;
+  const done = await journal.done();
+  const first = blobs.find(({ name }) => !done.has(name));
+  const safe = first?.headerOffset ?? layout.endOffset;
+  let whole = contiguous((await log.read()).volumes);
+  const endOf = (volumes: readonly LoggedVolume[]): number => {
+    const last = cuts[volumes.length - 1];
+    return last ? last.offset + last.size : 0;
+  };
+  if (first && first.headerOffset < endOf(whole)) {
+    // A blob that nobody has seen the end of lies in volumes that are whole. Their hashes of it so far must be known.
+    const from = cuts.findIndex((cut) => first.contentOffset < cut.offset + cut.size);
+    const behind = first.contentOffset + first.size <= endOf(whole);
+    const known = whole.slice(from).every(({ prefix }) => prefix !== undefined);
+    if (first.contentOffset < endOf(whole) && (behind || !known)) {
+      await log.forget(from + 1);
+      whole = whole.slice(0, from);
+    }
+  }
+  const border = endOf(whole);
+  const there = await missingOf(file, whole);
+  if (there.length > 0) {
+    context.emit({
+      type: 'notice',
+      level: 'info',
+      code: 'volumes-elsewhere',
+      message: `volumes 1 to ${whole.length} were written earlier; ${there.length} of them are not in ${inert(path.dirname(file))}. If they are on no other medium either, --only-volume makes one again`,
+    });
+  }
+  const partial = await partialSize(path.dirname(file), path.basename(file), whole.length + 1);
+  const start = safe > border && safe <= border + partial ? safe : border;
+  return { start, end };
+}
+
+async function missingOf(file: string, volumes: readonly LoggedVolume[]): Promise<number[]> {
+  const missing: number[] = [];
+  for (const { number } of volumes) {
+    if (!(await stat(volumeName(file, number)).catch(() => undefined))) missing.push(number);
+  }
+  return missing;
+}
+
+/** Writes a stretch of the bundle into its volumes; those that were written. */
+async function transfer(
+  { file, journal, log, plan, cuts }: Job,
+  { start, end }: Stretch,
+  sources: SourceSet,
+  options: VolumeExport,
+  context: Context,
+): Promise<VolumeSummary[]> {
+  const base = path.basename(file);
+  const { bundle } = plan;
+  const before = (await log.read()).volumes;
+  const hashes: (string | undefined)[] = [];
+  for (const { number, sha256 } of before) hashes[number - 1] = sha256;
+  const prefixes = new Map(
+    before.flatMap(({ number, prefix }) => (prefix === undefined ? [] : [[number, prefix] as const])),
+  );
+  const manifestBytes =
+    plan.journal.head.find(({ name }) => name === 'sealift.json')?.bytes ?? Buffer.alloc(0);
+  const manifestSha256 = createHash('sha256').update(manifestBytes).digest('hex');
+  const media = createMedia(file, cuts.length, options.volumes, context);
+  const files = createVolumeFiles(
+    { directory: media.directory, base, readBack: options.volumes.readBack },
+    context,
+  );
+  const target: VolumeTarget = {
+    async open(cut, from) {
+      if (from === 0) await media.prepare(cut);
+      return files.open(cut, from);
+    },
+  };
+  const coming = bundle.blobs.filter(
+    ({ contentOffset, size }) => contentOffset < end && contentOffset + size > start,
+  );
+  const sizes = new Map(coming.map(({ name, size }) => [name, size]));
+  announceTransfer(coming, options.volumes.only === undefined ? start : 0, context);
+  const written: VolumeSummary[] = [];
+  /** Verified, and perhaps not durable yet. */
+  let pending: string[] = [];
+  let pendingBytes = 0;
+  const mark = async (): Promise<void> => {
+    const names = pending;
+    pending = [];
+    pendingBytes = 0;
+    await journal.markDone(names);
+  };
+  const source = await openTransfer(plan, sources, context);
+  try {
+    await writeVolumes({
+      plan: bundle,
+      cuts,
+      start,
+      end,
+      target,
+      pool: context.pool,
+      signal: context.signal,
+      prefixes,
+      async blob(name, size) {
+        context.emit({ type: 'blob', state: 'started', digest: digestOfPath(name), bytes: 0, size });
+        return source.open(name, size);
+      },
+      async onVolume(cut, sha256, prefix) {
+        const known = before.find(({ number }) => number === cut.number);
+        if (options.volumes.only !== undefined && known && known.sha256 !== sha256) {
+          throw new SealiftError('internal', `volume ${cut.number} has other bytes than before`, {
+            got: sha256,
+            want: known.sha256,
+          });
+        }
+        await mark();
+        hashes[cut.number - 1] = sha256;
+        const directory = media.directory();
+        await writeFileDurably(
+          path.join(directory, volumeIndexName(base)),
+          encodeVolumeIndex({
+            name: base,
+            manifestSha256,
+            size: bundle.layout.size,
+            volumeSize: options.volumes.size,
+            hashes,
+          }),
+        );
+        if (options.volumes.only === undefined)
+          await log.add({ number: cut.number, sha256, ...(prefix === undefined ? {} : { prefix }) });
+        const place = path.join(directory, volumeName(base, cut.number));
+        written.push({ number: cut.number, path: place, size: cut.size, sha256 });
+        context.emit({
+          type: 'notice',
+          level: 'info',
+          code: 'volume-written',
+          message: `volume ${cut.number} of ${cuts.length}: ${inert(place, 4096)}`,
+        });
+      },
+      onVerified(name, size) {
+        pending.push(name);
+        pendingBytes += size;
+      },
+      async onBlob(sync) {
+        if (pendingBytes < SYNC_EVERY) return;
+        await sync();
+        await mark();
+      },
+      onProgress(name, bytes, size) {
+        context.emit({
+          type: 'blob',
+          state: bytes === sizes.get(name) ? 'done' : 'progress',
+          digest: digestOfPath(name),
+          bytes,
+          size,
+        });
+      },
+    });
+    await mark();
+  } catch (error) {
+    if (!(error instanceof TaintedVolumes)) throw error;
+    await discard(error.first, { file: path.join(media.directory(), base), log, cuts });
+    throw error.cause;
+  } finally {
+    await source.close();
+  }
+  return written;
+}
+
+/** Volumes that hold bytes of a blob that was not right are nothing to go on from. */
+async function discard(
+  first: number,
+  { file, log, cuts }: Pick<Job, 'file' | 'log' | 'cuts'>,
+): Promise<void> {
+  await log.forget(first);
+  for (const { number } of cuts.slice(first - 1)) {
+    await rm(partialVolume(path.dirname(file), path.basename(file), number), { force: true });
+    await rm(volumeName(file, number), { force: true });
+  }
+}
+
+interface Media {
+  /** Where the volume that is being written goes. */
+  readonly directory: () => string;
+  /** Sees to it that the next volume has a place; asks for another medium where it has none here. */
+  prepare(cut: VolumeCut): Promise<void>;
+}
+
+function createMedia(file: string, total: number, volumes: VolumeOutput, context: Context): Media {
+  const base = path.basename(file);
+  let directory = path.dirname(file);
+
+  /** Why a volume cannot go where the medium is now; undefined where it can. */
+  async function unfit(cut: VolumeCut): Promise<SealiftError | undefined> {
+    const others = (await findVolumes(directory, base)).filter(({ number }) => number !== cut.number);
+    const needed = cut.size - (await partialSize(directory, base, cut.number));
+    const facts = await inspectFileSystem(directory);
+    try {
+      assertFits(facts, needed + SLACK, cut.size, directory);
+    } catch (error) {
+      if (isSealiftError(error) && error.code === 'destination-full') return error;
+      throw error;
+    }
+    if (volumes.changeMedia !== true || others.length === 0) return undefined;
+    return new SealiftError('destination-exists', 'there is a volume of this bundle on it already');
+  }
+
+  return {
+    directory: () => directory,
+    async prepare(cut) {
+      for (let asked = 0; ; asked += 1) {
+        context.signal.throwIfAborted();
+        await makeDirectory(directory);
+        const problem = await unfit(cut);
+        if (!problem) return;
+        const { medium } = volumes;
+        const answer = await medium?.({
+          purpose: 'write',
+          wanted: [cut.number],
+          total,
+          name: base,
+          directory,
+          ...(asked === 0 ? {} : { problem: problem.message }),
+        });
+        if (answer === undefined) {
+          throw new SealiftError(
+            'medium-needed',
+            `volume ${cut.number} of ${total}, ${formatBytes(cut.size)}, needs another medium: ${problem.message}`,
+            {
+              subject: inert(directory, 4096),
+              got: cut.number - 1,
+              want: total,
+              hint: `put another medium in its place and run the same command again; it goes on with volume ${cut.number}`,
+            },
+          );
+        }
+        directory = answer;
+      }
+    },
+  };
+}
+
+/**
+ * One volume of an export that was finished, the same bytes again.
+ * @throws SealiftError `invalid-argument` where nothing is known of such an export, or it was another one
+ */
+async function remakeVolume(
+  collection: Collection,
+  sources: SourceSet,
+  { file, journal, log }: Pick<Job, 'file' | 'journal' | 'log'>,
+  options: VolumeExport,
+  context: Context,
+): Promise<ExportResult> {
+  const { volumes } = options;
+  const { only = 1 } = volumes;
+  const found = await journal.read();
+  const known = (await log.read()).volumes;
+  if (!found || known.length === 0) {
+    throw new SealiftError('invalid-argument', 'no export into these volumes is remembered here', {
+      subject: inert(file),
+      hint: 'the name and place of --output must be those of that export; where the whole bundle is at hand: sealift bundle split BUNDLE --volume-size SIZE --only-volume N -o DIR',
+    });
+  }
+  if (found.request !== requestHash(options)) {
+    throw new SealiftError('invalid-argument', 'the volumes at this output were made by another command', {
+      subject: inert(file),
+      hint: 'run the command that made them, with --only-volume added',
+    });
+  }
+  const plan = planFromJournal(found, context);
+  const cuts = cutVolumes(plan.bundle.layout.size, volumes.size);
+  const [cut] = chooseVolumes(cuts, only);
+  if (!cut || !known.some(({ number }) => number === only)) {
+    throw new SealiftError('invalid-argument', `volume ${only} has not been written yet`, {
+      subject: '--only-volume',
+      hint: 'run the command without --only-volume; it goes on where it stopped',
+    });
+  }
+  if (!options.force && (await sizeOf(volumeName(file, only))) !== undefined) {
+    throw new SealiftError('destination-exists', 'the volume is there already', {
+      subject: inert(volumeName(file, only)),
+      hint: 'replace it with --force',
+    });
+  }
+  await rm(partialVolume(path.dirname(file), path.basename(file), only), { force: true });
+  const stretch = { start: cut.offset, end: cut.offset + cut.size };
+  const written = await transfer({ file, journal, log, plan, cuts }, stretch, sources, options, context);
+  const result = await exportResult(
+    collection,
+    file,
+    plan,
+    { bytes: cut.size, resumedBytes: 0 },
+    false,
+    options,
+  );
+  return { ...result, volumes: { size: volumes.size, total: cuts.length, written } };
+}

@@ -34,6 +34,12 @@ import {
 } from './trust-keys.ts';
 import { trustAuditCommand, trustClockCommand, trustListCommand } from './trust-look.ts';
 import { trustAddCommand, trustPublishCommand, trustSignCommand } from './trust-sign.ts';
+import {
+  trustDelegationPurgeCommand,
+  trustLookupCommand,
+  trustResetCommand,
+  trustStagedCommand,
+} from './trust-staged.ts';
 import { trustWitnessCommand } from './trust-witness.ts';
 import { verifyCommand } from './verify.ts';
 import { versionCommand } from './version.ts';
@@ -66,12 +72,15 @@ export const COMMANDS: readonly Command[] = [
   trustStatusCommand,
   trustRootCommand,
   trustListCommand,
+  trustLookupCommand,
   trustAddCommand,
   trustRemoveCommand,
   trustRenewCommand,
   trustWitnessCommand,
   trustSignCommand,
   trustPublishCommand,
+  trustStagedCommand,
+  trustResetCommand,
   trustKeyListCommand,
   trustKeyRotateCommand,
   trustKeyAddCommand,
@@ -84,6 +93,7 @@ export const COMMANDS: readonly Command[] = [
   trustDelegationAddCommand,
   trustDelegationListCommand,
   trustDelegationRemoveCommand,
+  trustDelegationPurgeCommand,
   trustAuditCommand,
   trustClockCommand,
   signCommand,

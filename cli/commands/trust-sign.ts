@@ -1,6 +1,7 @@
 import path from 'node:path';
 import { SealiftError } from '../../core/errors.ts';
-import type { Command } from '../command.ts';
+import type { NamedLocation } from '../../core/transport/location.ts';
+import type { Command, Runtime } from '../command.ts';
 import { transferOptions } from '../options/common.ts';
 import { passphraseOptions } from '../options/passphrase.ts';
 import { keyFiles, requestFrom, requestOptions } from '../options/request.ts';
@@ -18,6 +19,13 @@ export const trustAddCommand: Command = {
     "Looks the image up, as export does, and signs its digest in the role that rules the name. Publishers run it on a copy of the collection, with their own key in its keys/, and hand over what --request writes; whoever exports takes it over with publish. An export of a name whose role needs other people's signatures goes on once they are there.",
   positionals: [{ name: 'IMAGE', describe: '[NAME=]LOCATION', required: true, many: true }],
   options: {
+    digest: {
+      kind: 'text',
+      value: 'sha256:HEX',
+      describe: 'sign this digest, and look nothing up; wants --size and --media-type',
+    },
+    size: { kind: 'text', value: 'BYTES', describe: 'size of the manifest that has this digest' },
+    'media-type': { kind: 'text', value: 'TYPE', describe: 'media type of that manifest' },
     ...requestOptions,
     ...sourceOptions,
     ...archiveOptions,
@@ -28,6 +36,7 @@ export const trustAddCommand: Command = {
   examples: [
     'sealift trust add docker.io/acme/app:1.0 --request app.json',
     'sealift trust add docker.io/acme/app:1.0=oci:./build/app --collection ./copy --request app.json',
+    'sealift trust add docker.io/acme/app:1.0 --digest sha256:9f86… --size 1234 --media-type application/vnd.oci.image.index.v1+json',
   ],
   run: async (runtime) => {
     const { args, workflows } = runtime;
@@ -37,14 +46,12 @@ export const trustAddCommand: Command = {
     const concurrency = args.integer('concurrency', 1, 64) ?? 4;
     const context = await runtime.context();
     const operations = await workflows.trustOperations();
-    const targets = await operations.resolveTargets(
-      {
-        images,
-        concurrency,
-        source: await sourceOptionsOf(runtime, { concurrency }),
-      },
-      context,
-    );
+    const targets =
+      boundDigest(runtime, images, operations.bindName) ??
+      (await operations.resolveTargets(
+        { images, concurrency, source: await sourceOptionsOf(runtime, { concurrency }) },
+        context,
+      ));
     const pending = await operations.addNames(
       { ...signingWith(runtime), images: targets, request: requestFrom(runtime) },
       context,
@@ -57,6 +64,27 @@ export const trustAddCommand: Command = {
     return { result, text: (view) => addText(result, view) };
   },
 };
+
+/** The one name with the digest that the options give it; undefined where they give none. */
+function boundDigest(
+  { args }: Runtime,
+  images: readonly NamedLocation[],
+  bindName: typeof import('../../core/trust-ops/index.ts').bindName,
+) {
+  const digest = args.text('digest');
+  const size = args.integer('size', 1, Number.MAX_SAFE_INTEGER);
+  const mediaType = args.text('media-type');
+  if (digest === undefined && size === undefined && mediaType === undefined) return undefined;
+  const [image, ...others] = images;
+  if (!image || others.length > 0 || digest === undefined || size === undefined || mediaType === undefined) {
+    throw new SealiftError(
+      'invalid-argument',
+      'a digest is signed for one name, with --digest, --size and --media-type together',
+      { subject: '--digest', hint: 'crane manifest NAME | wc -c, or sealift inspect, show size and type' },
+    );
+  }
+  return bindName(image, { digest, size, mediaType });
+}
 
 export const trustSignCommand: Command = {
   words: ['trust', 'sign'],

@@ -1,6 +1,7 @@
 /** Adding names without exporting them: what a publisher does on a copy of the collection. */
 import type { Context } from '../context.ts';
 import { inert, SealiftError } from '../errors.ts';
+import { imageNameOf, type NamedLocation } from '../transport/location.ts';
 import { type ImageTarget, rulerOf, signTargets } from '../trust/collection.ts';
 import { type TrustOptions, withCollection } from './common.ts';
 import { finishChange, type Pending, signersHere } from './request.ts';
@@ -10,6 +11,27 @@ export interface AddOptions extends TrustOptions {
   readonly images: ReadonlyMap<string, ImageTarget>;
   /** Where the signed names go for others to sign or to take over; staged here unless given. */
   readonly request?: string | undefined;
+}
+
+/**
+ * A name bound to a digest that nobody fetches: what it says was learnt elsewhere.
+ * @param size bytes of the manifest
+ * @throws SealiftError `invalid-digest`, `invalid-argument`
+ */
+export function bindName(
+  named: NamedLocation,
+  { digest, size, mediaType }: { readonly digest: string; readonly size: number; readonly mediaType: string },
+): ReadonlyMap<string, ImageTarget> {
+  const [, sha256] = /^sha256:([0-9a-f]{64})$/.exec(digest) ?? [];
+  if (sha256 === undefined) {
+    throw new SealiftError('invalid-digest', 'a digest is sha256: and 64 lower-case hexadecimal digits', {
+      subject: inert(digest),
+    });
+  }
+  if (!/^[a-z0-9][a-z0-9.+-]*\/[a-z0-9][a-z0-9.+-]*$/.test(mediaType)) {
+    throw new SealiftError('invalid-argument', 'that is no media type', { subject: inert(mediaType) });
+  }
+  return new Map([[imageNameOf(named), { length: size, sha256, mediaType }]]);
 }
 
 /**

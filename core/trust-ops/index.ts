@@ -2,7 +2,7 @@
 
 export { resolveTargets } from '../export.ts';
 export { openCollection } from '../trust/collection.ts';
-export { type AddOptions, addNames } from './add.ts';
+export { type AddOptions, addNames, bindName } from './add.ts';
 export type { KeyFile, StagedRoles, TrustOptions } from './common.ts';
 export {
   changePassphrase,
@@ -23,6 +23,8 @@ export {
   type ClockReport,
   gateClock,
   listNames,
+  lookUpName,
+  type NameLookup,
   type TrustListing,
 } from './look.ts';
 export {
@@ -32,6 +34,8 @@ export {
   type DelegationOptions,
   listDelegations,
   type PublicKey,
+  type PurgeOptions,
+  purgeKey,
   type RoleKeysOptions,
   readPublicKey,
   removeDelegation,
@@ -45,5 +49,6 @@ export {
   signRequest,
 } from './request.ts';
 export { type RotateOptions, type RotateResult, rotateKeys } from './rotate.ts';
+export { listStaged, type ResetResult, resetStaged, type StagedListing } from './staged.ts';
 export { type WithdrawOptions, type WithdrawResult, withdrawNames } from './withdraw.ts';
 export { type WitnessedRole, type WitnessOptions, type WitnessResult, witnessRoles } from './witness.ts';

@@ -1,11 +1,11 @@
 /** Looking: the names of a collection, and the audit log and the clock of a gate. */
 import path from 'node:path';
 import type { Context } from '../context.ts';
-import { SealiftError } from '../errors.ts';
+import { inert, SealiftError } from '../errors.ts';
 import { formatTimestamp } from '../fs/document.ts';
 import { readFileLimited } from '../fs/durable.ts';
 import { type AuditEntry, type AuditVerification, openGate } from '../gate/gate.ts';
-import { openCollection, rulerOf } from '../trust/collection.ts';
+import { openCollection, readState, rulerOf } from '../trust/collection.ts';
 import { BUNDLE_PREFIX } from '../trust/metadata.ts';
 import { assertRole } from './common.ts';
 
@@ -65,6 +65,53 @@ export async function listNames(
       .flatMap(([role, { withdrawn }]) => withdrawn.map((entry) => ({ ...entry, role })))
       .sort(byName),
     staged: collection.stagedVersion !== undefined,
+  };
+}
+
+export interface NameLookup {
+  readonly collection: string;
+  readonly name: string;
+  readonly digest: string;
+  readonly size: number;
+  readonly mediaType: string;
+  readonly role: string;
+  /** True where the next bundle is the first to say so. */
+  readonly staged: boolean;
+}
+
+/**
+ * What a name is bound to.
+ * @throws SealiftError `name-not-found`, `name-withdrawn`, `collection-not-found`
+ */
+export async function lookUpName(
+  options: { readonly collection: string; readonly name: string },
+  context: Context,
+): Promise<NameLookup> {
+  const { images, withdrawn } = await listNames({ ...options, roles: [] }, context);
+  const { name } = options;
+  const gone = withdrawn.find((entry) => entry.name === name);
+  if (gone) {
+    throw new SealiftError('name-withdrawn', `the image was withdrawn: ${inert(gone.reason, 1000)}`, {
+      subject: inert(name),
+      got: gone.digest,
+    });
+  }
+  const found = images.find((image) => image.name === name);
+  if (!found) {
+    throw new SealiftError('name-not-found', 'the collection has no such name', {
+      subject: inert(name),
+      hint: 'names are full references, such as docker.io/library/alpine:3.20; sealift trust list shows them',
+    });
+  }
+  const published = await readState(path.resolve(options.collection), context.limits, { withStaged: false });
+  const before = published.delegated.get(found.role)?.targets.get(name);
+  const { mediaType } = (await openCollection(options.collection, context.limits)).images.get(name) ?? {};
+  const hash = before?.hashes.get(found.digest.slice(0, 6));
+  return {
+    collection: published.directory,
+    ...found,
+    mediaType: mediaType ?? '',
+    staged: hash === undefined || !found.digest.endsWith(hash),
   };
 }
 

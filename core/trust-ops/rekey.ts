@@ -30,7 +30,7 @@ import {
 import { loadOpenpgp } from '../trust/openpgp-packets.ts';
 import { prefixPatterns } from '../trust/search.ts';
 import { type Signer, withoutHeaders } from '../trust/signer.ts';
-import type { GpgSettings } from '../workflow-options.ts';
+import type { GpgSettings, KeyAccess } from '../workflow-options.ts';
 import {
   assertRole,
   editableRoot,
@@ -169,7 +169,14 @@ export async function changeRoleKeys(options: RoleKeysOptions, context: Context)
     const next = checkedKeys(role, { keyids, threshold: options.threshold ?? found.threshold });
     const fresh = new Map(added.map(({ keyId, key }) => [keyId, key]));
     const isRequest = options.request !== undefined;
-    const signers = await openSigners(collection, options, [role, found.delegator], fresh, context);
+    const signers = await openSigners(
+      collection,
+      options,
+      [role, found.delegator],
+      fresh,
+      context,
+      new Set(gone),
+    );
     const version = await collection.reserveVersion();
     const files: { role: string; bytes: Uint8Array }[] = [];
     if ((TOP_LEVEL_ROLES as readonly string[]).includes(role)) {
@@ -326,6 +333,71 @@ export async function removeDelegation(
   });
 }
 
+export interface PurgeOptions extends TrustOptions {
+  /** Key id or fingerprint. */
+  readonly key: string;
+  readonly signWith?: readonly KeyFile[] | undefined;
+  readonly request?: string | undefined;
+}
+
+/**
+ * Takes a key out of every namespace that has it, in one change. The keys that are left sign the roles anew.
+ * @throws SealiftError `name-not-found`; `invalid-argument` where a namespace would have too few keys left
+ */
+export async function purgeKey(options: PurgeOptions, context: Context): Promise<Pending> {
+  return await withCollection(options, context, async (collection, created) => {
+    const { state } = collection;
+    const wanted = options.key.toLowerCase();
+    const next = new Map<string, RoleKeys>();
+    const delegators = new Set<string>();
+    const leaving = new Set<string>();
+    for (const role of state.delegated.keys()) {
+      const found = keysOfRole(state, role);
+      if (!found || role === 'bundles') continue;
+      const keyids = found.keyids.filter(
+        (id) => id !== wanted && found.keys.get(id)?.keyval.public !== wanted,
+      );
+      if (keyids.length === found.keyids.length) continue;
+      if (keyids.length < found.threshold) {
+        throw new SealiftError('invalid-argument', `${inert(role)} would have too few keys left`, {
+          subject: inert(role),
+          got: keyids.length,
+          want: found.threshold,
+          hint: `give it another first: sealift trust key add --role ${inert(role)} FILE --replace ${inert(options.key)}; or take the namespace back: sealift trust delegation remove ${inert(role)}`,
+        });
+      }
+      next.set(role, { keyids, threshold: found.threshold });
+      for (const id of found.keyids) if (!keyids.includes(id)) leaving.add(id);
+      delegators.add(found.delegator);
+    }
+    if (next.size === 0) {
+      throw new SealiftError('name-not-found', 'no namespace has that key', {
+        subject: inert(options.key),
+        hint: 'sealift trust delegation list shows the namespaces and their keys',
+      });
+    }
+    const isRequest = options.request !== undefined;
+    const roles = [...new Set([...delegators, ...next.keys()])];
+    const signers = await openSigners(collection, options, roles, new Map(), context, leaving);
+    const version = await collection.reserveVersion();
+    const files: { role: string; bytes: Uint8Array }[] = [];
+    for (const role of roles) {
+      const metadata = metadataOf(state, role) as TargetsMetadata;
+      const delegations = delegators.has(role)
+        ? editDelegations(metadata.delegations, new Map(), (entries) =>
+            entries.map((entry) => ({ ...entry, ...next.get(entry.name) })),
+          )
+        : undefined;
+      const { keyids = [], threshold = 1 } = next.get(role) ?? keysOfRole(state, role) ?? {};
+      const able = signers.filter(({ keyId }) => keyids.includes(keyId));
+      const mine = isRequest ? able : able.slice(0, threshold);
+      const change = { role, version, created, delegations };
+      files.push({ role, bytes: (await signTargets(metadata, change, mine)).bytes });
+    }
+    return await finishChange(collection, { version, created, files }, options.request, context);
+  });
+}
+
 export interface DelegationListing {
   readonly collection: string;
   readonly delegations: readonly {
@@ -392,10 +464,11 @@ function checkedKeys(role: string, next: RoleKeys): RoleKeys {
 
 async function openSigners(
   collection: Parameters<typeof finishChange>[0],
-  options: ChangeOptions,
+  options: Pick<ChangeOptions, 'signWith' | keyof KeyAccess>,
   roles: readonly string[],
   fresh: ReadonlyMap<string, TufKey>,
   context: Context,
+  leaving: ReadonlySet<string> = new Set(),
 ): Promise<readonly Signer[]> {
   const given: Signer[] = [];
   for (const key of options.signWith ?? []) given.push(await openKeyFile(key, context));
@@ -406,7 +479,7 @@ async function openSigners(
     if (file === undefined || !bytes) continue;
     given.push(await openKeyFile({ ...options, file: readHeld(file, bytes) ?? file }, context));
   }
-  const opened = await collection.keyring(roles, options);
+  const opened = await collection.keyring(roles, options, leaving);
   return [...opened.filter(({ keyId }) => !given.some((key) => key.keyId === keyId)), ...given];
 }
 

@@ -336,7 +336,7 @@ export function describeRequest(
 }
 
 /** Differences, or all there is where there is nothing to compare with. */
-function statementsOf(role: string, signed: JsonObject, before: JsonObject | undefined): string[] {
+export function statementsOf(role: string, signed: JsonObject, before: JsonObject | undefined): string[] {
   const text = (value: unknown): string =>
     inert(value === undefined ? '' : signedForm(value).toString('utf8'), 2000);
   const entries = (object: unknown): Map<string, unknown> =>

@@ -22,6 +22,7 @@ export {
   readHeld,
   requireSigners,
   secretFile,
+  secretNames,
   takeGpgKey,
 } from './collection/keys.ts';
 export { openCollection } from './collection/open.ts';
@@ -32,7 +33,7 @@ export {
   signTargets,
   type TargetsChange,
 } from './collection/sign.ts';
-export { type CollectionState, keysOfRole, metadataOf, rulerOf } from './collection/state.ts';
+export { type CollectionState, keysOfRole, metadataOf, readState, rulerOf } from './collection/state.ts';
 export type {
   Collection,
   FinishedCollection,

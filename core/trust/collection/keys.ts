@@ -89,15 +89,16 @@ export async function exists(file: string): Promise<boolean> {
   }
 }
 
-/** Where the secret half of a key lies. */
-export function secretFile(directory: string, key: TufKey): string {
-  const name = key.keytype === 'openpgp' ? `${key.keyval.public}.asc` : `${keyIdOf(key)}.pem`;
-  return path.join(directory, DIRECTORIES.keys, name);
+/** Names below keys/ that the secret half of a key may have: its file, then a note that gpg holds it. */
+export function secretNames(key: TufKey): readonly [string, ...string[]] {
+  const { public: name } = key.keyval;
+  return key.keytype === 'openpgp' ? [`${name}.asc`, `${name}.gpg`] : [`${keyIdOf(key)}.pem`];
 }
 
-/** A note below keys/ that gpg holds the secret half, and by which name. */
-const heldFile = (directory: string, key: TufKey): string =>
-  path.join(directory, DIRECTORIES.keys, `${key.keyval.public}.gpg`);
+/** Where the secret half of a key lies, unless gpg holds it. */
+export function secretFile(directory: string, key: TufKey): string {
+  return path.join(directory, DIRECTORIES.keys, secretNames(key)[0]);
+}
 
 /** What stands in such a note. */
 export function heldByGpg(reference: string): Buffer {
@@ -106,10 +107,11 @@ export function heldByGpg(reference: string): Buffer {
 
 /** Where the secret half of a key is: its file, or the note that gpg holds it; undefined where it is elsewhere. */
 export async function findSecretFile(directory: string, key: TufKey): Promise<string | undefined> {
-  const file = secretFile(directory, key);
-  if (await exists(file)) return file;
-  const held = heldFile(directory, key);
-  return key.keytype === 'openpgp' && (await exists(held)) ? held : undefined;
+  for (const name of secretNames(key)) {
+    const file = path.join(directory, DIRECTORIES.keys, name);
+    if (await exists(file)) return file;
+  }
+  return undefined;
 }
 
 /** What a note says; undefined for any other file. @throws SealiftError `state-damaged`, `format-unsupported` */
@@ -164,6 +166,7 @@ export async function openKeyring(
   state: CollectionState,
   roles: readonly string[],
   access: KeyAccess,
+  leaving: ReadonlySet<string> = new Set(),
 ): Promise<readonly Signer[]> {
   const opened = new Map<string, Signer>();
   for (const reference of access.signers ?? []) {
@@ -175,7 +178,8 @@ export async function openKeyring(
     const found = keysOfRole(state, role);
     if (!found) continue;
     let missing = found.threshold - found.keyids.filter((keyId) => opened.has(keyId)).length;
-    for (const keyId of found.keyids) {
+    const staying = found.keyids.filter((keyId) => !leaving.has(keyId));
+    for (const keyId of new Set([...staying, ...found.keyids])) {
       if (missing <= 0) break;
       const key = found.keys.get(keyId);
       const file = key && (await findSecretFile(state.directory, key));

@@ -57,7 +57,7 @@ export async function openCollection(directory: string, limits: Limits): Promise
     lock: async (pid) => await acquireLock(path.join(state.directory, FILES.lock), pid),
     reserveVersion: async () => await reserveVersion(state),
     unlock: async (passphrase) => await unlock(state, passphrase),
-    keyring: async (roles, access) => await openKeyring(state, roles, access),
+    keyring: async (roles, access, leaving) => await openKeyring(state, roles, access, leaving),
     stageRoles: async (change) => {
       await stageRoles(state, change);
       return await openCollection(state.directory, limits);

@@ -64,7 +64,11 @@ export function damaged(message: string, subject: string, cause?: unknown): Seal
   });
 }
 
-export async function readState(directory: string, limits: Limits): Promise<CollectionState> {
+export async function readState(
+  directory: string,
+  limits: Limits,
+  { withStaged = true }: { readonly withStaged?: boolean } = {},
+): Promise<CollectionState> {
   const factsFile = path.join(directory, FILES.collection);
   const factsBytes = await readFileLimited(factsFile, 64 * 1024);
   if (!factsBytes) {
@@ -90,7 +94,7 @@ export async function readState(directory: string, limits: Limits): Promise<Coll
     }
   };
   const facts = await guarded(factsFile, () => readFacts(factsBytes, limits));
-  const index = await readStaged(directory, limits);
+  const index = withStaged ? await readStaged(directory, limits) : undefined;
   const publishedBytes = await readFileLimited(
     path.join(directory, DIRECTORIES.metadata, 'timestamp.json'),
     limits.metadataFile,

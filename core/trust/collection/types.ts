@@ -79,9 +79,14 @@ export interface Collection {
   /**
    * Opens keys that lie in keys/, for each of `roles` as many as its threshold asks for. Fewer where the others are
    * elsewhere: whoever signs says what is missing. A passphrase that opened one key is tried on the next.
+   * @param leaving key ids that are opened only where there are no others
    * @throws SealiftError `passphrase-needed`, and what `openGpgSigner` throws of keys that gpg holds
    */
-  keyring(roles: readonly string[], access: KeyAccess): Promise<readonly Signer[]>;
+  keyring(
+    roles: readonly string[],
+    access: KeyAccess,
+    leaving?: ReadonlySet<string>,
+  ): Promise<readonly Signer[]>;
   /**
    * Keeps signed roots and target roles until the next bundle takes them along; all or none. Hold the lock.
    * @throws SealiftError what a gate would say of them: `root-chain-broken`, `signature-threshold` and its kin

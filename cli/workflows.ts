@@ -36,10 +36,11 @@ import type { NamedLocation } from '../core/transport/location.ts';
 import type { SourceOptions } from '../core/transport/source.ts';
 import type { CreateCollectionOptions } from '../core/trust/collection.ts';
 import type { PinOptions, RootSummary } from '../core/trust-admin.ts';
+import type { VerifyDestinationResult } from '../core/verify-destination.ts';
 import type { joinBundle, splitBundle } from '../core/volumes.ts';
 import type { ExportOptions, ImportOptions, VerifyOptions } from '../core/workflow-options.ts';
 import type { CredentialSettings } from './options/credentials.ts';
-import type { SyncRequest } from './options/destination.ts';
+import type { SyncRequest, VerifyDestinationRequest } from './options/destination.ts';
 
 export interface ServeRequest {
   readonly store: string;
@@ -91,6 +92,7 @@ export interface Workflows {
   collectGarbage(store: string, options: { dryRun: boolean; pid: number; now: Date }): Promise<GarbageResult>;
   serve(request: ServeRequest): Promise<RunningServer>;
   sync(request: SyncRequest, context: Context): Promise<SyncResult>;
+  verifyDestination(request: VerifyDestinationRequest, context: Context): Promise<VerifyDestinationResult>;
   clientConfig(options: ClientConfigOptions): Promise<ClientConfig>;
   makeReceipt(options: ReceiptOptions, context: Context): Promise<ReceiptResult>;
   pinGate(options: PinGateOptions, context: Context): Promise<PinGateResult>;
@@ -169,5 +171,7 @@ export const coreWorkflows: Workflows = {
   serve: async ({ store: directory, gate, ...options }) =>
     (await import('../core/publish/serve.ts')).serveStore({ directory, gate, ...options }),
   sync: async (request, context) => (await import('./options/destination.ts')).runSync(request, context),
+  verifyDestination: async (request, context) =>
+    (await import('./options/destination.ts')).runVerifyDestination(request, context),
   clientConfig: async (options) => (await import('../core/publish/client-config.ts')).clientConfig(options),
 };

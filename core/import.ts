@@ -146,6 +146,7 @@ async function admitBundle(
   const checklist = new Checklist(context);
   const reader = await openBundle(options.bundle, checklist, context);
   try {
+    if (!store && reader.kind === 'stream') throw needsStore('it is read once, from end to end');
     if (!store && reader.kind === 'file' && !reader.isOneFile)
       throw needsStore('its volumes are read one after another');
     const anchor = await findAnchor(reader, { gate: options.gate }, context);

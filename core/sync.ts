@@ -22,6 +22,8 @@ export interface SyncOptions {
   readonly host?: string | undefined;
   /** Takes away what is not in the store; milliseconds an object stays after nothing needs it any more. */
   readonly prune?: { readonly grace: number } | undefined;
+  /** Looks at what is there and sends again what is wrong; with `deep` every blob is read. */
+  readonly repair?: { readonly deep: boolean } | undefined;
   readonly dryRun: boolean;
   /** Objects in transfer at once. */
   readonly concurrency: number;
@@ -87,6 +89,7 @@ export async function syncStore(options: SyncOptions, context: Context): Promise
             {
               concurrency: options.concurrency,
               dryRun: options.dryRun,
+              repair: options.repair,
               prune: options.prune && {
                 ...options.prune,
                 scope: prefix === undefined ? 'v2/' : `v2/${prefix}/`,

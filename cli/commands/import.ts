@@ -90,6 +90,7 @@ export const importCommand: Command = {
             ...(await openPublishing(publish, runtime.pid)),
             host: publish.host,
             prune: publish.prune,
+            repair: publish.repair,
           },
         }),
         only: args.list('only'),

@@ -30,6 +30,7 @@ export const syncCommand: Command = {
     'sealift sync static:/srv/images --prune --dry-run',
     'sealift sync static:/srv/images --map docker.io/acme=acme --host images.example',
     'sealift sync s3://images --endpoint-url https://s3.example',
+    'sealift sync s3://images --endpoint-url https://s3.example --repair',
     'sealift sync --store /srv/store static:/srv/images static:/mnt/mirror',
   ],
   run: async (runtime) => {

@@ -1,21 +1,31 @@
 import path from 'node:path';
 import { SealiftError } from '../../core/errors.ts';
-import type { Command } from '../command.ts';
+import type { Command, Outcome, Runtime } from '../command.ts';
 import { EXIT_CODES } from '../exit-codes.ts';
 import { bundleFrom, decryptOptions, encryptedFrom, judgeOptions, volumesAmong } from '../options/bundle.ts';
+import { transferOptions } from '../options/common.ts';
+import {
+  bucketAccess,
+  bucketOptions,
+  isDestination,
+  parseDestination,
+  placementOptions,
+} from '../options/destination.ts';
 import { parseFingerprint } from '../options/values.ts';
 import { mediumOptions } from '../options/volumes.ts';
+import { examinationText } from '../output/publish-text.ts';
 import { refusedImages, verifyText } from '../output/report.ts';
 
 export const verifyCommand: Command = {
   words: ['verify'],
   summary: 'make every check an import makes, and change nothing',
   about:
-    'Judges by the root that was pinned (sealift trust pin), or by the one root with the fingerprint given. Every layer is read and hashed too, unless --no-deep says otherwise.',
+    'Judges by the root that was pinned (sealift trust pin), or by the one root with the fingerprint given. Every layer is read and hashed too, unless --no-deep says otherwise. Of a place that clients pull from, static:DIR or s3://BUCKET[/PREFIX], every object is held against what the gate or the store says was let in, and the answer tells how strongly each was verified; --deep reads all of them whole.',
   positionals: [
     {
       name: 'BUNDLE',
-      describe: 'the file, a directory of volumes, or a volume; - is standard input',
+      describe:
+        'the file, a directory of volumes, or a volume; - is standard input; or static:DIR, s3://BUCKET[/PREFIX]',
       required: true,
     },
     { name: 'NAME', describe: 'only these images; or further volumes of the bundle', many: true },
@@ -28,12 +38,15 @@ export const verifyCommand: Command = {
     },
     policy: { kind: 'text', value: 'FILE', describe: "judge by this policy instead of the gate's" },
     report: { kind: 'text', value: 'FILE.html', describe: 'write the result as one page to print and sign' },
-    deep: { kind: 'flag', describe: 'read and hash the layers too (default)' },
+    deep: { kind: 'flag', describe: 'read and hash the layers too (default for a bundle)' },
     'no-deep': { kind: 'flag', describe: 'stop before the layers: signatures, expiry, manifests only' },
     silent: { kind: 'flag', alias: 's', describe: 'print nothing at all; the exit code is the answer' },
     ...mediumOptions,
     ...decryptOptions,
     ...judgeOptions,
+    ...placementOptions,
+    ...bucketOptions,
+    ...transferOptions,
   },
   examples: [
     'sealift verify /media/stick/images.tar',
@@ -42,6 +55,8 @@ export const verifyCommand: Command = {
     'sealift verify --policy policy.json images.tar',
     'sealift verify --report sheet.html images.tar',
     'sealift verify --silent images.tar && echo good',
+    'sealift verify static:/srv/images',
+    'sealift verify --deep s3://images --endpoint-url https://s3.example',
   ],
   run: async (runtime) => {
     const { args, paths, workflows } = runtime;
@@ -50,6 +65,8 @@ export const verifyCommand: Command = {
         subject: '--deep',
       });
     }
+    const location = args.positional('BUNDLE') ?? '';
+    if (isDestination(location)) return verifyPublished(runtime, location);
     const fingerprint = args.text('fingerprint');
     const pinned = fingerprint === undefined ? undefined : parseFingerprint(fingerprint, '--fingerprint');
     const policy = args.text('policy');
@@ -91,3 +108,36 @@ export const verifyCommand: Command = {
     };
   },
 };
+
+async function verifyPublished(runtime: Runtime, location: string): Promise<Outcome> {
+  const { args, paths, workflows } = runtime;
+  const meaningless = ['fingerprint', 'policy', 'report'].find((name) => args.text(name) !== undefined);
+  if (meaningless !== undefined || args.positionals('NAME').length > 0) {
+    const subject = meaningless === undefined ? 'NAME' : `--${meaningless}`;
+    throw new SealiftError(
+      'invalid-argument',
+      `${subject} means nothing for a place that clients pull from`,
+      {
+        subject,
+        hint: 'it is for bundles; a place is verified as a whole',
+      },
+    );
+  }
+  const result = await workflows.verifyDestination(
+    {
+      destination: parseDestination(location, runtime.cwd),
+      access: bucketAccess(args, runtime.env),
+      prefix: args.text('prefix'),
+      map: args.list('map'),
+      gate: paths.gate.path,
+      store: paths.store.path,
+      deep: args.flag('deep'),
+      concurrency: args.integer('concurrency', 1, 64) ?? 4,
+      pid: runtime.pid,
+    },
+    await runtime.context(),
+  );
+  const { good, missing, wrong } = result;
+  const code = good ? EXIT_CODES.done : missing + wrong > 0 ? EXIT_CODES.malformed : EXIT_CODES.partly;
+  return { result, text: (view) => examinationText(result, view), exitCode: code[0] };
+}

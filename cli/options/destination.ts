@@ -5,6 +5,7 @@ import { inert, SealiftError } from '../../core/errors.ts';
 import type { OpenDestination } from '../../core/publish/destination.ts';
 import type { PlacementOptions } from '../../core/publish/placement.ts';
 import type { SyncOptions, SyncResult } from '../../core/sync.ts';
+import type { VerifyDestinationResult } from '../../core/verify-destination.ts';
 import type { Args, OptionGroup } from '../args.ts';
 import { readCaFile } from './source.ts';
 import { parseDuration } from './values.ts';
@@ -122,6 +123,14 @@ export const placementOptions = {
 
 const DEFAULT_GRACE = '24h';
 
+export const repairOptions = {
+  repair: {
+    kind: 'flag',
+    describe: 'look at what is there as verify does, and send again what is wrong',
+  },
+  deep: { kind: 'flag', describe: 'with --repair: read every object at the destination whole' },
+} as const satisfies OptionGroup;
+
 /** Options of commands that publish. */
 export const publishOptions = {
   ...placementOptions,
@@ -130,6 +139,7 @@ export const publishOptions = {
     value: 'HOST',
     describe: 'how clients reach the destination, for the catalog page',
   },
+  ...repairOptions,
   prune: { kind: 'flag', describe: 'take away at the destination what is not wanted there any more' },
   grace: {
     kind: 'text',
@@ -147,6 +157,7 @@ export interface PublishRequest {
   readonly map: readonly string[];
   readonly host: string | undefined;
   readonly prune: { readonly grace: number } | undefined;
+  readonly repair: { readonly deep: boolean } | undefined;
 }
 
 export function publishRequest(
@@ -161,8 +172,16 @@ export function publishRequest(
       subject: '--grace',
     });
   }
+  const repair = args.flag('repair');
+  if (args.flag('deep') && !repair) {
+    throw new SealiftError('invalid-argument', 'option --deep means nothing without --repair', {
+      subject: '--deep',
+      hint: 'sealift verify LOCATION --deep reads everything and changes nothing',
+    });
+  }
   return {
     destinations,
+    repair: repair ? { deep: args.flag('deep') } : undefined,
     access: bucketAccess(args, env),
     prefix: args.text('prefix'),
     map: args.list('map'),
@@ -173,7 +192,7 @@ export function publishRequest(
 
 /** What the command asks for, before anything of the library is loaded. */
 export interface SyncRequest
-  extends Omit<SyncOptions, 'destinations' | 'placement' | 'host' | 'prune'>,
+  extends Omit<SyncOptions, 'destinations' | 'placement' | 'host' | 'prune' | 'repair'>,
     PublishRequest {}
 
 /** Loads what the destinations need, and syncs. */
@@ -221,4 +240,33 @@ async function openerOf(spec: DestinationSpec, pid: number, access: BucketAccess
       { ...rest, ca: certificates, bucket: spec.bucket, prefix: spec.prefix, timeoutMs: 60_000 },
       context,
     );
+}
+
+/** What `verify LOCATION` asks for. */
+export interface VerifyDestinationRequest {
+  readonly destination: DestinationSpec;
+  readonly access: BucketAccess;
+  readonly prefix: string | undefined;
+  readonly map: readonly string[];
+  readonly gate: string;
+  readonly store: string;
+  readonly deep: boolean;
+  readonly concurrency: number;
+  readonly pid: number;
+}
+
+export async function runVerifyDestination(
+  request: VerifyDestinationRequest,
+  context: Context,
+): Promise<VerifyDestinationResult> {
+  const { verifyDestination } = await import('../../core/verify-destination.ts');
+  const { destination, access, prefix, map, gate, store, deep, concurrency, pid } = request;
+  const { open, placement } = await openPublishing({ destinations: [destination], access, prefix, map }, pid);
+  const [first] = open;
+  if (!first) throw new SealiftError('internal', 'a destination was not opened');
+  const isPlaced = prefix !== undefined || map.length > 0;
+  return verifyDestination(
+    { open: first, gate, store, deep, concurrency, ...(isPlaced && { placement }) },
+    context,
+  );
 }

@@ -26,6 +26,8 @@ export interface DirectOptions {
   readonly host?: string | undefined;
   /** Milliseconds what nothing needs stays; undefined removes nothing but withdrawn tags. */
   readonly prune?: { readonly grace: number } | undefined;
+  /** Looks at what is there and sends again what is wrong; with `deep` every blob is read. */
+  readonly repair?: { readonly deep: boolean } | undefined;
 }
 
 /** What an import did at one destination. */
@@ -122,7 +124,7 @@ async function publicationOf(
   options: PrepareOptions,
   context: Context,
 ): Promise<{ publication: Publication; plan: PublishPlan; damaged: readonly string[] }> {
-  const { placement, host, prune, concurrency } = options;
+  const { placement, host, prune, repair, concurrency } = options;
   const records = recordsAfter(ledger, change);
   const source = sourceOf(carried, ledger);
   const plan = await planPublication(readerOf(ledger, source, records), records, placement, context.limits);
@@ -134,6 +136,7 @@ async function publicationOf(
     {
       concurrency,
       dryRun: false,
+      repair,
       prune: prune && {
         ...prune,
         scope: placement.prefix === undefined ? 'v2/' : `v2/${placement.prefix}/`,

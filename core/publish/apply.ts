@@ -29,6 +29,8 @@ import {
 export interface ApplyOptions {
   readonly concurrency: number;
   readonly dryRun: boolean;
+  /** Looks at blobs that are there and sends the wrong ones again; with `deep` each is read whole. */
+  readonly repair?: { readonly deep: boolean } | undefined;
   /** Takes away what the plan does not hold; undefined leaves it. */
   readonly prune?:
     | {
@@ -153,7 +155,11 @@ export async function preparePublication(
     const present: PlannedObject[] = [];
     const missing: PlannedObject[] = [];
     for (const object of keys) {
-      const holds = await destination.holds(toPut(object), there.get(object.key));
+      const listed = there.get(object.key);
+      const holds = options.repair
+        ? (await destination.examine(toPut(object), listed, { ...options.repair, source })).proof !==
+          undefined
+        : await destination.holds(toPut(object), listed);
       (holds ? present : missing).push(object);
     }
     tally.present.blobs += present.length;
@@ -267,7 +273,8 @@ function reachingTo(plan: PublishPlan, blobs: ReadonlySet<Digest>): ReadonlySet<
 
 type Document = ObjectToPut & { readonly bytes: Uint8Array };
 
-function toPut({ key, mediaType, size, digest, kind }: PlannedObject): ObjectToPut {
+/** What a destination is told of a planned object. */
+export function toPut({ key, mediaType, size, digest, kind }: PlannedObject): ObjectToPut {
   return { key, mediaType, size, digest, mutable: kind === 'tag' || kind === 'referrers' || kind === 'root' };
 }
 
@@ -367,7 +374,7 @@ async function putDocument(
 }
 
 /** Lists of tags: those of the plan, and those that stay beside them. A repository without tags has none. */
-function listsOf(
+export function listsOf(
   repositories: ReadonlySet<string>,
   plan: PublishPlan,
   staying: readonly string[],

@@ -6,7 +6,7 @@ import type { CreateMultipartUploadCommandInput } from '@aws-sdk/client-s3';
 import { digestAlgorithm, digestHex } from '../oci/digest.ts';
 import type { Hashes, WorkerPool } from '../pool/pool.ts';
 import { ExpectedFailure, failureOf, type Send, signWith } from './bucket-requests.ts';
-import type { ObjectToPut, OpenBlob } from './destination.ts';
+import type { BlobSource, ObjectToPut, OpenBlob } from './destination.ts';
 import { damagedSource } from './static-directory.ts';
 
 const PART_SIZE = 16 * 1024 * 1024;
@@ -195,4 +195,42 @@ export async function* checkedChunks(
     progress(at + bytes.length);
     yield bytes;
   }
+}
+
+const ETAG = /^([0-9a-f]{32})(?:-(\d{1,5}))?$/;
+const MIB = 1024 * 1024;
+/** Sizes of parts that this and other programs use, where there need not be larger ones. */
+const USUAL_PARTS = [PART_SIZE, 32 * MIB, 8 * MIB, 5 * MIB, 64 * MIB];
+
+/** Whether an entity tag is the MD5 that the blob has, or that of the MD5s of its parts. */
+export async function hasMd5(
+  etag: string | undefined,
+  object: ObjectToPut,
+  source: BlobSource,
+): Promise<boolean> {
+  const [, want, count] = ETAG.exec(etag ?? '') ?? [];
+  if (want === undefined) return false;
+  const blob = await source.open(object.digest);
+  try {
+    if (count === undefined) return (await md5OfRange(blob, 0, object.size)).toString('hex') === want;
+    const least = Math.ceil(object.size / MOST_PARTS);
+    for (const usual of USUAL_PARTS) {
+      const partSize = Math.max(usual, least);
+      if (Math.ceil(object.size / partSize) !== Number(count)) continue;
+      const all = createHash('md5');
+      for (let at = 0; at < object.size; at += partSize)
+        all.update(await md5OfRange(blob, at, Math.min(partSize, object.size - at)));
+      if (all.digest('hex') === want) return true;
+    }
+    return false;
+  } finally {
+    await blob.close();
+  }
+}
+
+async function md5OfRange(blob: OpenBlob, from: number, size: number): Promise<Buffer> {
+  const hash = createHash('md5');
+  for (let at = 0; at < size; at += CHUNK)
+    hash.update(await readPart(blob, from + at, Math.min(CHUNK, size - at)));
+  return hash.digest();
 }

@@ -6,9 +6,9 @@ import { createHash } from 'node:crypto';
 import { Readable } from 'node:stream';
 import type { Context } from '../context.ts';
 import { isSealiftError, SealiftError } from '../errors.ts';
-import { digestAlgorithm, digestHex, digestOf } from '../oci/digest.ts';
+import { digestAlgorithm, digestHex, digestOf, formatDigest } from '../oci/digest.ts';
 import { createSemaphore, forEachLimited } from '../util/concurrency.ts';
-import { checkedChunks, putParts } from './bucket-parts.ts';
+import { checkedChunks, hasMd5, putParts } from './bucket-parts.ts';
 import { type BucketOptions, configOf, createSender, ExpectedFailure, signWith } from './bucket-requests.ts';
 import type { Destination, Listed, ObjectToPut } from './destination.ts';
 import { ROOT_KEY } from './plan.ts';
@@ -188,6 +188,46 @@ export async function openBucket(options: BucketOptions, context: Context): Prom
     }
   }
 
+  /** The SHA-256 of the whole that the server keeps, in base64. */
+  async function checksumOf(key: string): Promise<string | undefined> {
+    const answer = await send(`looking at ${key}`, (s3, signal) =>
+      s3.send(new sdk.HeadObjectCommand({ Bucket, Key: keyOf(key), ChecksumMode: 'ENABLED' }), {
+        abortSignal: signal,
+      }),
+    );
+    const { ChecksumSHA256: told, ChecksumType: type } = answer;
+    return type === 'COMPOSITE' || told?.includes('-') ? undefined : told;
+  }
+
+  /** Reads a whole blob and hashes it; undefined where there is none. */
+  async function digestAt(object: ObjectToPut): Promise<string | undefined> {
+    const algorithm = digestAlgorithm(object.digest);
+    try {
+      return await send(
+        `reading ${object.key}`,
+        async (s3, signal) => {
+          const answer = await s3.send(new sdk.GetObjectCommand({ Bucket, Key: keyOf(object.key) }), {
+            abortSignal: signal,
+          });
+          const hash = createHash(algorithm);
+          let size = 0;
+          for await (const chunk of answer.Body as Readable) {
+            hash.update(chunk as Buffer);
+            size += (chunk as Buffer).length;
+            if (size > object.size) throw tooLarge(object.key, object.size);
+          }
+          if (size !== object.size)
+            throw Object.assign(new Error('the answer ended early'), { code: 'ECONNRESET' });
+          return formatDigest(algorithm, hash.digest('hex'));
+        },
+        ({ status, name }) => status === 404 && name !== 'NoSuchBucket',
+      );
+    } catch (error) {
+      if (error instanceof ExpectedFailure) return undefined;
+      throw error;
+    }
+  }
+
   const sizeOf = async (key: string): Promise<number | undefined> => (await head(key))?.size;
   const tagOf = async (key: string): Promise<string | undefined> => (await head(key))?.etag;
 
@@ -230,6 +270,35 @@ export async function openBucket(options: BucketOptions, context: Context): Prom
       if (isCovered(object.key, listedPrefixes) && found === undefined) return false;
       if (found && found.size !== object.size) return false;
       return isBlob(object) && found ? true : isThere(object);
+    },
+    async examine(object, found, { deep, source }) {
+      if (!isBlob(object)) {
+        if (await isThere(object)) return { proof: 'content' };
+        const isMissing =
+          object.key === ROOT_KEY ? (await head(object.key)) === undefined : found === undefined;
+        return isMissing
+          ? { fault: 'missing' }
+          : { fault: 'wrong', detail: 'it has other content, or another media type' };
+      }
+      if (!found) return { fault: 'missing' };
+      if (found.size !== object.size)
+        return { fault: 'wrong', detail: `got ${found.size} bytes, want ${object.size}` };
+      if (!deep) {
+        const told = await checksumOf(object.key);
+        if (told !== undefined && digestAlgorithm(object.digest) === 'sha256') {
+          if (Buffer.from(told, 'base64').toString('hex') === digestHex(object.digest))
+            return { proof: 'checksum' };
+          return { fault: 'wrong', detail: 'the server has another SHA-256 of it' };
+        }
+        if (!source || (source.has && !(await source.has(object.digest)))) return { proof: 'size' };
+        if (await hasMd5(unquoted(found.etag), object, source)) return { proof: 'etag' };
+        // An entity tag that is no MD5 says nothing; what it does not vouch for is read.
+      }
+      const digest = await digestAt(object);
+      if (digest === object.digest) return { proof: 'content' };
+      return digest === undefined
+        ? { fault: 'missing' }
+        : { fault: 'wrong', detail: `its digest is ${digest}` };
     },
     read: async (key, max) => (await get(key, max))?.bytes,
     async putBlob(object, source, progress) {

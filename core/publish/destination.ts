@@ -19,6 +19,19 @@ export interface ObjectToPut {
   readonly mutable: boolean;
 }
 
+/**
+ * How an object was found to be right, strongest first: read whole and hashed here; the server has its SHA-256; the server
+ * has its MD5, and that is the one of the blob at hand; it has the right size.
+ */
+export type Proof = 'content' | 'checksum' | 'etag' | 'size';
+
+export interface Examined {
+  readonly proof?: Proof | undefined;
+  /** Instead of a proof. */
+  readonly fault?: 'missing' | 'wrong' | undefined;
+  readonly detail?: string | undefined;
+}
+
 /** Where blobs come from. */
 export interface BlobSource {
   /** Whether it can be opened; all of them where this is not there. */
@@ -50,6 +63,12 @@ export interface Destination {
   list(prefixes: readonly string[]): Promise<Map<string, Listed>>;
   /** Whether exactly this content, under this type, is at the key: by its digest, never by size or time. */
   holds(object: ObjectToPut, listed: Listed | undefined): Promise<boolean>;
+  /** Finds out whether the object is there and right; documents are always read, blobs where `deep` says so. */
+  examine(
+    object: ObjectToPut,
+    listed: Listed | undefined,
+    options: { readonly deep: boolean; readonly source?: BlobSource | undefined },
+  ): Promise<Examined>;
   /** A small object; undefined where there is none. @throws SealiftError `destination-failed` above `max` bytes */
   read(key: string, max: number): Promise<Buffer | undefined>;
   /** Puts a blob, which is hashed on its way. @throws SealiftError `digest-mismatch` where the source is damaged */

@@ -178,6 +178,32 @@ export function openStaticDirectory(options: StaticDirectoryOptions, context: Co
       const beside = twins.get(object.key);
       return beside?.size === 1 && beside.has(suffix) && (await isSame(fileOf(object.key) + suffix, object));
     },
+    async examine(object, listed, { deep }) {
+      const isBlob = !object.mutable && !MANIFEST_KEY.test(object.key);
+      if (object.key !== ROOT_KEY && !listed) return { fault: 'missing' };
+      if (!isBlob) {
+        if (await this.holds(object, listed)) return { proof: 'content' };
+        const there = object.key === ROOT_KEY && !(await readFileLimited(fileOf(ROOT_KEY), 1024));
+        return there ? { fault: 'missing' } : { fault: 'wrong', detail: 'it has other content' };
+      }
+      if (listed?.size !== object.size)
+        return { fault: 'wrong', detail: `got ${listed?.size} bytes, want ${object.size}` };
+      if (!deep) return { proof: 'size' };
+      const handle = await open(fileOf(object.key), 'r');
+      try {
+        const algorithm = digestAlgorithm(object.digest);
+        const hashes = await context.pool.range({
+          source: { fd: handle.fd, offset: 0 },
+          size: object.size,
+          algorithms: [algorithm],
+          signal: context.signal,
+        });
+        if (hashes[algorithm] === digestHex(object.digest)) return { proof: 'content' };
+        return { fault: 'wrong', detail: `its digest is ${algorithm}:${hashes[algorithm]}` };
+      } finally {
+        await handle.close();
+      }
+    },
     read: (key, max) => readFileLimited(fileOf(key), max),
     async putBlob(object: ObjectToPut, source: BlobSource, progress) {
       const blob = await source.open(object.digest);

@@ -143,6 +143,7 @@ export function fakeWorkflows(over: Partial<Workflows> = {}): Workflows {
     pinGate: missing('pinGate'),
     serve: missing('serve'),
     sync: missing('sync'),
+    verifyDestination: missing('verifyDestination'),
     clientConfig: missing('clientConfig'),
     trustOperations: missing('trustOperations'),
     ...over,

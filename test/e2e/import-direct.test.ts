@@ -1,6 +1,6 @@
 /** The command: from a bundle straight to where clients pull from, with nothing in between. */
 import { createHash } from 'node:crypto';
-import { existsSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { ImportResult } from '../../core/results.ts';
@@ -128,6 +128,35 @@ describe('sealift import --to static:', () => {
     const result = await walk.sandbox.run(['import', ...args, '--no-input'], { input: Buffer.alloc(0) });
     expect(result.code).toBe(2);
     expect(result.stderr).toContain(text);
+  });
+
+  it('is verified against what the gate has written down, and repaired from the bundle', async () => {
+    const place = walk.sandbox.path('checked');
+    const verify = (...args: string[]) => walk.sandbox.run(['verify', `static:${place}`, ...args]);
+    succeeded(await importTo(`static:${place}`), 'import');
+    const good = succeeded(await verify('--deep'), 'verify');
+    expect(good.stdout).toMatch(/right.*4 images.*as the gate has it/);
+    const foreign = path.join(place, 'v2/acme/one/manifests/planted');
+    writeFileSync(foreign, '{}');
+    const beside = await verify();
+    expect(beside.code).toBe(3);
+    expect(beside.stdout).toContain('nothing here put it there: v2/acme/one/manifests/planted');
+    rmSync(foreign);
+    const [blob = ''] = readdirSync(path.join(place, 'v2/acme/signed/blobs'));
+    const file = path.join(place, 'v2/acme/signed/blobs', blob);
+    const bytes = readFileSync(file);
+    bytes[0] = (bytes[0] ?? 0) ^ 1;
+    writeFileSync(file, bytes);
+    const damaged = await verify('--deep', '--json');
+    expect(damaged.code).toBe(4);
+    const { result, ok } = JSON.parse(damaged.stdout);
+    expect({ ok, ...result }).toMatchObject({ ok: false, wantedBy: 'gate', good: false, missing: 0 });
+    expect(result.images).toContainEqual(
+      expect.objectContaining({ name: 'docker.io/acme/signed:v1', whole: false }),
+    );
+    succeeded(await importTo(`static:${place}`, '--repair', '--deep'), 'import --repair');
+    succeeded(await verify('--deep'), 'verify');
+    expect((await verify('docker.io/acme/one:v1')).code).toBe(2);
   });
 
   it(`ends in the same tree after kill -9 at ${POINTS} points, and what has a name is whole`, async () => {

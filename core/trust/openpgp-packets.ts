@@ -40,10 +40,14 @@ function malformed(message: string): SealiftError {
 }
 
 /**
- * Splits `bytes` into packets of definite length, old or new header; all bytes belong to one.
+ * Splits `bytes` into packets, old or new header; all bytes belong to one. Lengths are definite, unless `partial` allows
+ * partial ones (RFC 4880 section 4.2.2.4) and, of the last packet, an indeterminate one (4.2.1), as messages have them.
  * @throws SealiftError `signature-invalid`
  */
-export function splitPackets(bytes: Uint8Array): readonly Packet[] {
+export function splitPackets(
+  bytes: Uint8Array,
+  { partial = false }: { readonly partial?: boolean } = {},
+): readonly Packet[] {
   const packets: Packet[] = [];
   let at = 0;
   const octet = (): number => {
@@ -57,27 +61,34 @@ export function splitPackets(bytes: Uint8Array): readonly Packet[] {
     for (let i = 0; i < octets; i += 1) value = value * 256 + octet();
     return value;
   };
+  const take = (length: number): Uint8Array => {
+    if (length > bytes.length - at) throw malformed('a packet is cut off');
+    at += length;
+    return bytes.subarray(at - length, at);
+  };
+  const bodyOfNewFormat = (): Uint8Array => {
+    const parts: Uint8Array[] = [];
+    for (;;) {
+      const l = octet();
+      if (l < 224 || l === 255) {
+        parts.push(take(l < 192 ? l : l < 224 ? (l - 192) * 256 + octet() + 192 : number(4)));
+        return parts.length === 1 ? (parts[0] ?? new Uint8Array()) : Buffer.concat(parts);
+      }
+      if (!partial) throw malformed('a packet of partial lengths is not taken');
+      parts.push(take(2 ** (l & 0x1f)));
+    }
+  };
   while (at < bytes.length) {
     const first = octet();
     if ((first & 0x80) === 0) throw malformed(`no packet begins with octet ${first}`);
-    let tag: number;
-    let length: number;
     if ((first & 0x40) !== 0) {
-      tag = first & 0x3f;
-      const l = octet();
-      if (l < 192) length = l;
-      else if (l < 224) length = (l - 192) * 256 + octet() + 192;
-      else if (l === 255) length = number(4);
-      else throw malformed('a packet of partial lengths is not taken');
-    } else {
-      tag = (first & 0x3c) >> 2;
-      const type = first & 0x03;
-      if (type === 3) throw malformed('a packet of indeterminate length is not taken');
-      length = number(1 << type);
+      packets.push({ tag: first & 0x3f, body: bodyOfNewFormat() });
+      continue;
     }
-    if (length > bytes.length - at) throw malformed('a packet is cut off');
-    packets.push({ tag, body: bytes.subarray(at, at + length) });
-    at += length;
+    const type = first & 0x03;
+    if (type === 3 && !partial) throw malformed('a packet of indeterminate length is not taken');
+    const length = type === 3 ? bytes.length - at : number(1 << type);
+    packets.push({ tag: (first & 0x3c) >> 2, body: take(length) });
   }
   return packets;
 }

@@ -19,6 +19,7 @@ import {
   readSignatureBody,
   SIGNING_ALGORITHMS,
   SUBPACKET,
+  splitPackets,
 } from '../openpgp-packets.ts';
 import type { Keyring } from './keyring.ts';
 import { SIMPLE_SIGNING_ARTIFACT } from './media-types.ts';
@@ -76,9 +77,10 @@ function messageIn(bytes: Uint8Array): Uint8Array {
 
 /** Takes a signed message apart: exactly one signature over exactly one literal, compressed as a whole or not. */
 function readMessage(bytes: Uint8Array): Message {
-  let packets = readPackets(messageIn(bytes));
+  let packets = splitPackets(messageIn(bytes), { partial: true });
   const [outer] = packets;
-  if (packets.length === 1 && outer?.tag === TAG.compressed) packets = readPackets(inflate(outer.body));
+  if (packets.length === 1 && outer?.tag === TAG.compressed)
+    packets = splitPackets(inflate(outer.body), { partial: true });
   const tags = packets.map(({ tag }) => tag).join(' ');
   if (tags === `${TAG.literal}`) throw invalid('message is not signed');
   const [first, second, third] = packets;
@@ -110,53 +112,6 @@ function inflate(body: Uint8Array): Uint8Array {
     throw invalid('compressed message does not unpack', cause);
   }
   throw invalid(`message is compressed with algorithm ${algorithm ?? 'none'}, want ZIP or ZLIB`);
-}
-
-/** Packets of definite, partial (RFC 4880 section 4.2.2.4) and, as the last, indeterminate length (4.2.1). */
-function readPackets(bytes: Uint8Array): readonly Packet[] {
-  const packets: Packet[] = [];
-  let at = 0;
-  const octet = (): number => {
-    const value = bytes[at];
-    if (value === undefined) throw invalid('a packet header is cut off');
-    at += 1;
-    return value;
-  };
-  const number = (octets: number): number => {
-    let value = 0;
-    for (let i = 0; i < octets; i += 1) value = value * 256 + octet();
-    return value;
-  };
-  const take = (length: number): Uint8Array => {
-    if (length > bytes.length - at) throw invalid('a packet is cut off');
-    at += length;
-    return bytes.subarray(at - length, at);
-  };
-  while (at < bytes.length) {
-    const first = octet();
-    if ((first & 0x80) === 0) throw invalid(`no packet begins with octet ${first}`);
-    if ((first & 0x40) === 0) {
-      const type = first & 0x03;
-      const body = type === 3 ? take(bytes.length - at) : take(number(1 << type));
-      packets.push({ tag: (first & 0x3c) >> 2, body });
-      continue;
-    }
-    const parts: Uint8Array[] = [];
-    for (;;) {
-      const l = octet();
-      if (l >= 224 && l < 255) {
-        parts.push(take(2 ** (l & 0x1f)));
-        continue;
-      }
-      parts.push(take(l < 192 ? l : l < 224 ? (l - 192) * 256 + octet() + 192 : number(4)));
-      break;
-    }
-    packets.push({
-      tag: first & 0x3f,
-      body: parts.length === 1 ? (parts[0] ?? Buffer.alloc(0)) : Buffer.concat(parts),
-    });
-  }
-  return packets;
 }
 
 // ---------------------------------------------------------------- the signature

@@ -1,16 +1,19 @@
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { isSealiftError } from '../../../../core/errors.ts';
 import { DEFAULT_LIMITS } from '../../../../core/limits.ts';
 import { digestOf } from '../../../../core/oci/digest.ts';
 import { readKeyring } from '../../../../core/trust/evidence/keyring.ts';
+import { SIMPLE_SIGNING_ARTIFACT } from '../../../../core/trust/evidence/media-types.ts';
 import {
   parsePayload,
   verifyEnvelope,
   verifySimpleSignature,
 } from '../../../../core/trust/evidence/simple-signing.ts';
+import { PolicyJudge } from '../../../../core/trust/policy/evaluate.ts';
 import { identityMatches } from '../../../../core/trust/policy/identity.ts';
+import { loadPolicy } from '../../../../core/trust/policy/load.ts';
 
 /** Signed data of other programs; not part of this repository. */
 const VECTORS = path.resolve(import.meta.dirname, '../../../../../shared/vectors/containers-image');
@@ -23,6 +26,14 @@ const file = (name: string): Buffer => {
     ? file(path.join(path.dirname(name), bytes.toString().trim()))
     : bytes;
 };
+
+/** Signatures of another format in the same place: none of them is one of OpenPGP. */
+function cosignDirectories(): readonly string[] {
+  if (!existsSync(VECTORS)) return [];
+  return readdirSync(VECTORS).filter(
+    (name) => name.startsWith('dir-img-cosign-') && existsSync(path.join(VECTORS, name, 'manifest.json')),
+  );
+}
 
 async function outcome(signature: Uint8Array, manifest: Uint8Array, key: string): Promise<string> {
   const keyring = await readKeyring([file(key)], DEFAULT_LIMITS);
@@ -102,6 +113,50 @@ describe.skipIf(!existsSync(VECTORS))('signatures of containers/image (needs ../
       'public-key.gpg',
     );
     expect(found.endsWith(SIGNER)).toBe(good);
+  });
+
+  it.each([
+    ['dir-img-valid', 'public-key.gpg', 'verified'],
+    ['dir-img-valid-2', 'public-key.gpg', 'verified'],
+    ['dir-img-valid-subkey', 'public-key-with-subkey.gpg', 'verified'],
+    ['dir-img-mixed', 'public-key.gpg', 'verified'],
+    ['dir-img-unsigned', 'public-key.gpg', 'unsigned'],
+    ['dir-img-modified-manifest', 'public-key.gpg', 'invalid'],
+    ['dir-img-manifest-digest-error', 'public-key.gpg', 'invalid'],
+    ['dir-img-valid', 'public-key-2.gpg', 'invalid'],
+    ...cosignDirectories().map((name) => [name, 'public-key.gpg', 'invalid'] as const),
+  ] as const)('%s is, for a policy with %s, %s', async (directory, key, verdict) => {
+    const requirement = {
+      type: 'signedBy',
+      keyType: 'GPGKeys',
+      keyData: file(key).toString('base64'),
+      signedIdentity: { type: 'exactRepository', dockerRepository: 'testing/manifest' },
+    };
+    const policy = Buffer.from(JSON.stringify({ default: [requirement] }));
+    const judge = new PolicyJudge(loadPolicy(policy, 'policy.json', DEFAULT_LIMITS), NOW);
+    const manifest = file(`${directory}/manifest.json`);
+    const top = { digest: digestOf(manifest), bytes: manifest };
+    const names = readdirSync(path.join(VECTORS, directory)).filter((name) => name.startsWith('signature-'));
+    const pieces = names.map((name) => ({
+      digest: digestOf(Buffer.from(name)),
+      artifactType: SIMPLE_SIGNING_ARTIFACT,
+      subject: top.digest,
+      payloads: [file(`${directory}/${name}`)],
+    }));
+    const name = 'docker.io/testing/manifest:latest';
+    const decision = await judge.judge({ name, top, children: [], pieces });
+    expect([decision.verdict, decision.allowed]).toEqual([verdict, verdict === 'verified']);
+  });
+
+  it('the example of a policy is read, and rejects what it does not name', async () => {
+    const loaded = loadPolicy(file('policy.json'), 'policy.json', DEFAULT_LIMITS);
+    const judge = new PolicyJudge(loaded, NOW);
+    const top = { digest: digestOf(Buffer.from('x')), bytes: Buffer.from('x') };
+    const verdict = async (name: string) =>
+      (await judge.judge({ name, top, children: [], pieces: [] })).allowed;
+    expect(await verdict('example.com/playground:1')).toBe(true);
+    for (const name of ['example.com/hardened:1', 'example.com/hardened-x509:1', 'other.example/x:1'])
+      expect(await verdict(name)).toBe(false);
   });
 
   it('never say something else with one byte changed', async () => {

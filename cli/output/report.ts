@@ -291,12 +291,15 @@ function verifiedLines(result: VerifyResult, view: TextView): readonly string[] 
     ...withdrawnLines(result, style),
     ...weakenedLines(result.weakened, style),
     '',
-    style.dim(
-      result.policy === 'none'
-        ? 'No policy is set: the signatures of the collection decide, and no evidence is demanded.'
-        : `Judged by the policy ${result.policy.from === 'gate' ? 'of the gate' : 'that was named'}, sha256 ${result.policy.sha256}.`,
-    ),
+    style.dim(policyText(result)),
   ];
+}
+
+/** By which policy was judged; that there is none is said, too. */
+export function policyText({ policy }: Pick<VerifyResult, 'policy'>): string {
+  return policy === 'none'
+    ? 'No policy is set: the signatures of the collection decide, and no evidence is demanded.'
+    : `Judged by the policy ${policy.from === 'gate' ? 'of the gate' : 'that was named'}, sha256 ${policy.sha256}.`;
 }
 
 /** Images that must not be let in; `admitted` only tells whether this run let one in. */

@@ -8,7 +8,7 @@ import { frame } from '../../cli/tui/frame.ts';
 import { actionOf, decodeKeys, type InkKey, KEY_MAP, keyTable } from '../../cli/tui/keys.ts';
 import { createList, LIST_ACTIONS } from '../../cli/tui/list.ts';
 import { createMachine } from '../../cli/tui/machine.ts';
-import { verdictsPage } from '../../cli/tui/pages/import.ts';
+import { verdictsPage } from '../../cli/tui/pages/import/verdicts.ts';
 import { textPage } from '../../cli/tui/pages/text.ts';
 import { clip, clipStart, fold, padTo, textWidth } from '../../cli/tui/text.ts';
 import type { ImageVerdict, VerifyResult } from '../../core/results.ts';
@@ -202,6 +202,8 @@ test('10,000 images: a key and a picture take no more than a few lines of work',
     images,
     withdrawn: [],
     vanished: [],
+    weakened: [],
+    policy: 'none',
     collection: { name: 'x', version: 1, expires: '2027-01-01T00:00:00Z' },
   };
   app.push(verdictsPage(app, '/x.tar', result as unknown as VerifyResult, []));

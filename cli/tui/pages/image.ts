@@ -2,8 +2,10 @@
 import { inert, toSealiftError } from '../../../core/errors.ts';
 import type { ImageDetails } from '../../../core/image-details.ts';
 import type { ImageSummary, ImageVerdict } from '../../../core/results.ts';
-import { formatSize, plural, shortDigest } from '../../output/format.ts';
+import { formatSize, formatTime, plural, shortDigest } from '../../output/format.ts';
+import type { Style } from '../../output/style.ts';
 import type { App } from '../app.ts';
+import { otherFacts } from '../facts.ts';
 import type { Page } from '../page.ts';
 import { pair } from '../text.ts';
 import { textPage } from './text.ts';
@@ -14,12 +16,24 @@ export interface ImagePageOptions {
   readonly location: string;
   /** What the store has under this name; undefined where that is not known. */
   readonly change?: string | undefined;
+  /** What else is known of it, as label and value. */
+  readonly facts?: readonly (readonly [label: string, value: string])[];
 }
+
+/** Fields of an image that the page has words for. */
+const SAID = [
+  ...['name', 'digest', 'mediaType', 'platforms', 'omitted', 'size', 'evidence', 'digestMadeHere'],
+  ...['verdict', 'reason', 'role', 'policyScope', 'requirement', 'admitted'],
+];
+const EVIDENCE_SAID = [
+  ...['digest', 'artifactType', 'subject', 'via', 'size', 'state', 'reason'],
+  ...['format', 'signer', 'claimedName', 'signedAt', 'expires'],
+];
 
 export function imagePage(
   app: App,
   image: ImageSummary & Partial<ImageVerdict>,
-  { location, change }: ImagePageOptions,
+  { location, change, facts: more = [] }: ImagePageOptions,
 ): Page {
   const { style, workflows } = app.options;
   const controller = new AbortController();
@@ -58,6 +72,10 @@ export function imagePage(
         ...(image.verdict === undefined
           ? []
           : facts('verdict', `${verdictWord(image.verdict, style)}  ${inert(image.reason ?? '')}`)),
+        ...(image.requirement === undefined
+          ? []
+          : facts('policy', `${inert(image.policyScope ?? '')}; decided by ${inert(image.requirement)}`)),
+        ...(image.role === undefined ? [] : facts('role', inert(image.role))),
         ...facts('digest', image.digest),
         ...facts('type', inert(image.mediaType)),
         ...facts('size', formatSize(image.size)),
@@ -72,19 +90,14 @@ export function imagePage(
               omitted.map((one) => inert(one.platform ?? shortDigest(one.digest))).join(', '),
             )),
         ...(change === undefined ? [] : facts('in the store', change)),
+        ...more.flatMap(([label, value]) => facts(label, value)),
+        ...otherFacts(image, SAID, columns, style),
         ...(image.digestMadeHere
           ? facts('note', 'the source did not know this digest; it was made at the export')
           : []),
         '',
-        style.bold(
-          evidence.length === 0
-            ? 'No evidence'
-            : `${plural(evidence.length, 'piece')} of evidence, carried, not judged`,
-        ),
-        ...evidence.map(
-          (one) =>
-            `  ${shortDigest(one.digest)}  ${formatSize(one.size).padStart(8)}  ${inert(one.artifactType || 'untyped')}`,
-        ),
+        style.bold(evidenceHeading(evidence)),
+        ...evidence.flatMap((one) => evidenceLines(one, columns, style)),
         '',
         ...(details === undefined
           ? [
@@ -105,6 +118,49 @@ export function imagePage(
       ];
     },
   });
+}
+
+function evidenceHeading(evidence: ImageSummary['evidence']): string {
+  if (evidence.length === 0) return 'No evidence';
+  const states = new Map<string, number>();
+  for (const { state } of evidence) states.set(state, (states.get(state) ?? 0) + 1);
+  const pieces = `${plural(evidence.length, 'piece')} of evidence`;
+  if (states.size === 1 && states.has('carried')) return `${pieces}, carried, not judged`;
+  return `${pieces}: ${[...states].map(([state, count]) => `${count} ${state === 'carried' ? 'carried, not judged' : state}`).join(', ')}`;
+}
+
+/** A piece of evidence; where it was judged, with what was found. */
+function evidenceLines(
+  one: ImageSummary['evidence'][number],
+  columns: number,
+  style: Style,
+): readonly string[] {
+  const line = `${shortDigest(one.digest)}  ${formatSize(one.size).padStart(8)}  ${inert(one.artifactType || 'untyped')}`;
+  if (one.state === 'carried') return [`  ${line}`, ...belowEvidence(one, columns, style)];
+  const symbol = one.state === 'verified' ? style.pass : style.fail;
+  const paint = one.state === 'verified' ? style.good : style.bad;
+  return [`${symbol} ${line}  ${paint(one.state)}`, ...belowEvidence(one, columns, style)];
+}
+
+function belowEvidence(
+  one: ImageSummary['evidence'][number],
+  columns: number,
+  style: Style,
+): readonly string[] {
+  const known: readonly (readonly [string, string | undefined])[] = [
+    ['why', one.reason],
+    ['format', one.format],
+    ['signer', one.signer],
+    ['for', one.claimedName],
+    ['signed', one.signedAt === undefined ? undefined : formatTime(one.signedAt)],
+    ['ends', one.expires === undefined ? undefined : formatTime(one.expires)],
+  ];
+  return [
+    ...known.flatMap(([label, value]) =>
+      value === undefined ? [] : pair(label, inert(value, 400), columns - 4, style),
+    ),
+    ...otherFacts(one, EVIDENCE_SAID, columns - 4, style),
+  ].map((line) => `    ${line}`);
 }
 
 /** Raw JSON of a result; what is dangerous to show is escaped by JSON or made inert. */

@@ -2,15 +2,18 @@
 import path from 'node:path';
 import { inert } from '../../../core/errors.ts';
 import type { ImageSummary, InspectResult } from '../../../core/results.ts';
+import type { ImageRecord } from '../../../core/store/store.ts';
 import { formatDistance, formatSize, formatTime, groupedFingerprint, plural } from '../../output/format.ts';
+import type { Style } from '../../output/style.ts';
 import type { App } from '../app.ts';
+import { otherFacts } from '../facts.ts';
 import { row } from '../frame.ts';
 import { createList } from '../list.ts';
 import { HIDDEN_LIST_KEYS, type Page } from '../page.ts';
 import { padTo, pair } from '../text.ts';
 import { choosePage } from './choose.ts';
 import { imagePage, jsonPage } from './image.ts';
-import { findBundles, startImport } from './import.ts';
+import { findBundles, startImport } from './import/start.ts';
 import { refusalPage } from './refusal.ts';
 import { textPage } from './text.ts';
 import { workPage } from './work.ts';
@@ -35,22 +38,52 @@ export function chooseInspect(app: App): void {
   );
 }
 
+/** What an inspection was given beside what the location itself says. */
+interface Inspected {
+  readonly result: InspectResult;
+  /** Of a store: how each image came in, by name. */
+  readonly records: ReadonlyMap<string, ImageRecord>;
+}
+
 export function startInspect(app: App, location: string): void {
   const name = inert(path.basename(location), 60);
   app.push(
-    workPage<InspectResult>(app, {
+    workPage<Inspected>(app, {
       title: name,
       heading: `Reading ${inert(location, 300)}`,
       harmless: true,
-      run: (context) => app.options.workflows.inspect({ location, names: [] }, context),
-      done: (result, self) => app.replace(self, inspectPage(app, result)),
+      run: async (context) => {
+        const { workflows } = app.options;
+        const result = await workflows.inspect({ location, names: [] }, context);
+        const images = result.kind === 'store' ? (await workflows.listStore(location)).images : [];
+        return { result, records: new Map(images.map((record) => [record.name, record])) };
+      },
+      done: ({ result, records }, self) => app.replace(self, inspectPage(app, result, records)),
       failed: (error, self, checks) =>
         app.replace(self, refusalPage(app, error, { what: name, effect: 'it was only looked at', checks })),
     }),
   );
 }
 
-export function inspectPage(app: App, result: InspectResult): Page {
+function recordFacts(record: ImageRecord | undefined, now: Date): readonly (readonly [string, string])[] {
+  if (record === undefined) return [];
+  const { importedAt, bundleVersion, collectionId, role, trustExpires } = record;
+  const ended = new Date(trustExpires) <= now;
+  return [
+    ['let in', `${formatTime(importedAt)}, by version ${bundleVersion}, role ${inert(role)}`],
+    ['collection', inert(collectionId)],
+    [
+      'trust ends',
+      `${formatTime(trustExpires)} (${ended ? 'expired ' : ''}${formatDistance(trustExpires, now)})`,
+    ],
+  ];
+}
+
+export function inspectPage(
+  app: App,
+  result: InspectResult,
+  records: ReadonlyMap<string, ImageRecord> = new Map(),
+): Page {
   const { style } = app.options;
   const { collection, kind, location } = result;
   const list = createList<ImageSummary>({
@@ -82,7 +115,10 @@ export function inspectPage(app: App, result: InspectResult): Page {
       const image = list.current();
       if (action === 'open') {
         if (image && kind === 'collection') app.push(jsonPage(app, image));
-        else if (image) app.push(imagePage(app, image, { location }));
+        else if (image) {
+          const facts = recordFacts(records.get(image.name), app.options.readNow());
+          app.push(imagePage(app, image, { location, facts }));
+        }
       } else if (action === 'copy') {
         if (image) app.copy(image.digest, `the digest of ${inert(image.name, 60)}`);
       } else if (action === 'json') app.push(jsonPage(app, result));
@@ -102,6 +138,8 @@ export function inspectPage(app: App, result: InspectResult): Page {
         kind === 'bundle'
           ? style.warn(`${style.attention} these are claims of the bundle; an import checks them`)
           : style.dim(plural(result.images.length, 'image')),
+        ...staleText(records, now, style),
+        ...otherFacts(result, SAID, columns, style).slice(0, 2),
       ];
       const width = Math.max(20, columns - 2 - 9 - 14 - (columns >= 100 ? 30 : 0) - 2);
       return [
@@ -123,6 +161,20 @@ export function inspectPage(app: App, result: InspectResult): Page {
   };
 }
 
+/** Fields the page has words for. */
+const SAID = ['kind', 'location', 'collection', 'images', 'verified'];
+const COLLECTION_SAID = [
+  ...['id', 'name', 'version', 'created', 'expires', 'rootFingerprint', 'rootVersion', 'roles'],
+];
+
+function staleText(records: ReadonlyMap<string, ImageRecord>, now: Date, style: Style): readonly string[] {
+  const stale = [...records.values()].filter(({ trustExpires }) => new Date(trustExpires) <= now).length;
+  if (stale === 0) return [];
+  return [
+    style.warn(`${style.attention} trust in ${plural(stale, 'image')} has ended; a newer bundle renews it`),
+  ];
+}
+
 function rolesPage(app: App, { collection }: InspectResult): Page {
   const { style } = app.options;
   return textPage({
@@ -142,6 +194,7 @@ function rolesPage(app: App, { collection }: InspectResult): Page {
             ...pair('made', formatTime(collection.created), columns, style),
             ...pair('root', `version ${collection.rootVersion}, fingerprint`, columns, style),
             ...groupedFingerprint(collection.rootFingerprint).map((group) => `             ${group}`),
+            ...otherFacts(collection, COLLECTION_SAID, columns, style),
             ...collection.roles.flatMap((role) => [
               '',
               `${style.bold(inert(role.role))}  version ${role.version}, ${role.threshold} of ${plural(role.keys.length, 'key')}`,

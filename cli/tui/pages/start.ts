@@ -9,8 +9,9 @@ import { type Activity, type Medium, mediumText } from '../machine.ts';
 import { HIDDEN_LIST_KEYS, type Page, type View } from '../page.ts';
 import { clipStart, padTo } from '../text.ts';
 import { startExport } from './export/start.ts';
-import { chooseBundle, startImport } from './import.ts';
+import { chooseBundle, startImport } from './import/start.ts';
 import { chooseInspect, startInspect } from './inspect.ts';
+import { openTrust } from './trust.ts';
 
 /** What ends within this time is named on the first page. */
 const SOON = 30 * 24 * 60 * 60 * 1000;
@@ -246,7 +247,12 @@ function rows(app: App, found: Found | undefined): readonly Row[] {
     ...found.collections.map((directory) => inspectRow('collection', inert(directory, 300), directory)),
     ...(found.collections.length === 0 ? [make('plain', 'collection', 'none; sealift init makes one')] : []),
     ...(machine.exists(paths.gate.path)
-      ? [make('plain', 'gate', inert(paths.gate.path, 300))]
+      ? [
+          make('line', 'gate', inert(paths.gate.path, 300), {
+            open: () => openTrust(app),
+            inspect: () => openTrust(app),
+          }),
+        ]
       : [make('plain', 'gate', 'none; the first import makes one')]),
     found.images === undefined
       ? make('plain', 'store', 'none; the first import makes one')

@@ -19,8 +19,7 @@ export default defineConfig({
         extends: true,
         test: { name: 'library', include: ['test/**/*.test.{ts,tsx}'], exclude: [...program, ...screens] },
       },
-      // Keys and pictures meet on timers; a machine that is busy elsewhere gets a second chance.
-      { extends: true, test: { name: 'screens', include: screens, retry: 2 } },
+      { extends: true, test: { name: 'screens', include: screens } },
       {
         extends: true,
         test: { name: 'program', include: program, globalSetup: ['fixtures/global-setup.ts'] },

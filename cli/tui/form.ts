@@ -2,7 +2,7 @@
 import type { App } from './app.ts';
 import { createField, type Field } from './field.ts';
 import type { Action } from './keys.ts';
-import type { KeyHint, Page, View } from './page.ts';
+import type { KeyHint, Page, PageKind, View } from './page.ts';
 import { clipStart, fold, padTo } from './text.ts';
 
 interface RowFacts {
@@ -27,6 +27,7 @@ export interface ChoiceRow extends RowFacts {
 export type FormRow = TextRow | ChoiceRow;
 
 export interface FormOptions {
+  readonly kind: PageKind;
   readonly title: string;
   readonly heading: string;
   readonly rows: readonly FormRow[];
@@ -102,6 +103,7 @@ export function formPage(app: App, options: FormOptions): Page {
     }
   };
   return {
+    kind: options.kind,
     title: options.title,
     get keys(): readonly KeyHint[] {
       const one = row();

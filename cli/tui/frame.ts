@@ -1,4 +1,5 @@
 /** One picture: breadcrumbs, page, note, footer. Exactly as many lines as the terminal has, none wider. */
+import type { Style } from '../output/style.ts';
 import type { App } from './app.ts';
 import { KEY_MAP, keyLabel } from './keys.ts';
 import type { Page, View } from './page.ts';
@@ -27,7 +28,14 @@ export function frame(app: App, { columns, rows }: FrameSize, screenReader = fal
       .map((line) => clip(line, columns, style.unicode));
   }
   const { page } = app;
-  const view: View = { columns, rows: rows - 4, style, now: readNow(), clock: clock() };
+  const view: View = {
+    columns,
+    rows: rows - 4,
+    style,
+    now: readNow(),
+    clock: clock(),
+    spoken: screenReader,
+  };
   const body = page.lines(view).slice(0, view.rows);
   const rule = screenReader ? '' : style.dim((style.unicode ? '─' : '-').repeat(columns));
   const lines = [
@@ -38,7 +46,21 @@ export function frame(app: App, { columns, rows }: FrameSize, screenReader = fal
     noteLine(app, rule),
     footer(page, columns, app),
   ];
-  return lines.map((line) => clip(line, columns, style.unicode));
+  if (screenReader) return lines.map(asSpoken).filter((line) => line !== '');
+  return lines.map((line) => forTerminal(clip(line, columns, style.unicode), style));
+}
+
+/** Names from outside may hold letters that the locale cannot show. */
+function forTerminal(line: string, { unicode }: Style): string {
+  return unicode ? line : line.replace(/[^\0-\x7f]/gu, '?');
+}
+
+/** Without what is only there to be looked at: bars, pointers, columns. */
+function asSpoken(line: string): string {
+  return line
+    .replace(/[█░▏▸]+|[#-]{6,}/gu, ' ')
+    .replace(/(\S) {2,}(?=\S)/g, '$1  ')
+    .trim();
 }
 
 function breadcrumbs(app: App, columns: number): string {
@@ -89,7 +111,14 @@ function footer(page: Page, columns: number, app: App): string {
 /** A row of a list, with its pointer. */
 export function row(view: View, here: boolean, text: string): string {
   const { style, columns } = view;
+  if (view.spoken === true) return here ? `current line: ${text}` : text;
   const pointer = here ? (style.unicode ? '▸' : '>') : ' ';
   const line = `${pointer} ${text}`;
   return here ? style.bold(padTo(line, columns, style.unicode)) : line;
+}
+
+/** Whether a line is chosen, in front of it. */
+export function mark({ spoken }: Pick<View, 'spoken'>, marked: boolean): string {
+  if (spoken === true) return marked ? 'chosen,' : 'not chosen,';
+  return marked ? '[x]' : '[ ]';
 }

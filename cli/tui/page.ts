@@ -11,6 +11,8 @@ export interface View {
   readonly now: Date;
   /** Milliseconds that never go back. */
   readonly clock: number;
+  /** Somebody listens: words instead of pictures. */
+  readonly spoken?: boolean;
 }
 
 export interface KeyHint {
@@ -21,8 +23,39 @@ export interface KeyHint {
   readonly quiet?: boolean;
 }
 
+/** Every kind of page there is; a test reaches and leaves each by keys alone. */
+export const PAGE_KINDS = [
+  'start',
+  'choose',
+  'work',
+  'refusal',
+  'help',
+  'json',
+  'image',
+  'result',
+  'pin',
+  'verdicts',
+  'checks',
+  'destination',
+  'changes',
+  'confirm',
+  'inspect',
+  'roles',
+  'gate',
+  'images',
+  'names',
+  'preview',
+  'sources',
+  'platforms',
+  'settings',
+  'review',
+  'passphrase',
+] as const;
+export type PageKind = (typeof PAGE_KINDS)[number];
+
 /** One page of the program: lines out, actions in. Knows nothing of Ink or React. */
 export interface Page {
+  readonly kind: PageKind;
   readonly title: string;
   /** What it reacts to, most important first. */
   readonly keys: readonly KeyHint[];

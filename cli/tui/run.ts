@@ -34,16 +34,23 @@ export interface TuiEnd {
   readonly resumeHint: string | undefined;
 }
 
+/** Words only: symbols would be read out by their names, or not at all. */
+export function spokenStyle(style: Style): Style {
+  return { ...style, pass: '', fail: '', attention: 'note:', skip: '', dash: 'to' };
+}
+
 export async function runTui(options: TuiOptions): Promise<TuiEnd> {
   const { style, stdin, stdout, signal, env, home, uid, cwd } = options;
   // Ink's colours know FORCE_COLOR only; with NO_COLOR beside it Node prints a warning.
   process.env['FORCE_COLOR'] = style.color ? '1' : '0';
   delete process.env['NO_COLOR'];
   process.env['NODE_ENV'] ??= 'production';
+  const spoken = env['INK_SCREEN_READER'] === 'true';
   const { showScreen } = await import('./screen.ts');
   const app = createApp(
     {
       ...options,
+      style: spoken ? spokenStyle(style) : style,
       machine: createMachine({ env, home, uid, cwd }),
       readNow: () => new Date(),
       writeTerminal: (text) => {
@@ -55,7 +62,7 @@ export async function runTui(options: TuiOptions): Promise<TuiEnd> {
   const screen = showScreen(app, {
     stdin,
     stdout,
-    ...(env['INK_SCREEN_READER'] === 'true' ? { screenReader: true } : {}),
+    ...(spoken ? { screenReader: true } : {}),
   });
   options.onAbandon(() => {
     screen.abandon();

@@ -5,8 +5,10 @@ import type { App } from './app.ts';
 import { frame } from './frame.ts';
 import { decodeKeys } from './keys.ts';
 
-/** Pictures a second while something runs. */
-const FRAMES = 5;
+/** Milliseconds between pictures while something runs. */
+const EVERY = 200;
+/** The same where each picture is read out. */
+const EVERY_SPOKEN = 10_000;
 
 function Screen({ app }: { readonly app: App }): ReactElement {
   const [, setFrame] = useState(0);
@@ -16,9 +18,10 @@ function Screen({ app }: { readonly app: App }): ReactElement {
   useEffect(() => app.subscribe(() => setFrame((count) => count + 1)), [app]);
   useEffect(() => {
     if (!busy) return undefined;
-    const timer = setInterval(() => setFrame((count) => count + 1), 1000 / FRAMES);
+    const every = screenReader ? EVERY_SPOKEN : EVERY;
+    const timer = setInterval(() => setFrame((count) => count + 1), every);
     return () => clearInterval(timer);
-  }, [busy]);
+  }, [busy, screenReader]);
   useInput((input, key) => app.press(decodeKeys(input, key)));
   const lines = frame(app, size, screenReader);
   return h(

@@ -217,14 +217,14 @@ test('the gate: pins, expiry, clock, audit log; by keys alone', async () => {
   expect(page).toMatch(/speaks for\s+every name/);
   expect(page).toMatch(/clock\s+never before 2026-03-01/);
   await screen.type('G');
-  await screen.waitFor(/UTC {2}pin/);
+  await screen.waitFor(/UTC pin/);
   await screen.type('y');
   await screen.waitFor('audit log sent');
   await screen.type('J');
   await screen.waitFor('"clockFloor"');
-  await screen.type(KEYS.esc);
-  await screen.type(KEYS.esc);
-  await screen.waitFor('On this machine');
+  await screen.type(KEYS.left);
+  await screen.type(KEYS.left);
+  await screen.waitFor('filter: gate');
 });
 
 test('a store: how an image came in, and trust that has ended', async () => {

@@ -296,68 +296,6 @@ describe('export', () => {
   });
 });
 
-describe.each([
-  [80, 24],
-  [120, 40],
-  [60, 16],
-])('at %d x %d', (columns, rows) => {
-  test.each([
-    ['colour', { color: true, unicode: true }],
-    ['no colour', { color: false, unicode: true }],
-    ['ASCII', { color: false, unicode: false }],
-  ])('%s: each page fits, with its pointer and its keys', async (_, look) => {
-    const shown = await open({ columns, rows, ...look }, fresh());
-    const check = (): void => {
-      const lines = shown.lines();
-      expect(lines).toHaveLength(rows);
-      expect(lines[0]).toMatch(/^sealift/);
-      expect(lines.at(-1)).toMatch(/esc|quit|Ctrl-C/);
-      expect(shown.styled()).toBe(look.color);
-      if (!look.unicode) expect(shown.text()).toMatch(/^[\x20-\x7e\n]*$/);
-    };
-    await shown.waitFor('images.tar');
-    check();
-    await shown.type('?');
-    await shown.waitFor('On this page');
-    check();
-    await shown.type(KEYS.esc);
-    await shown.waitFor('What do you want to do?');
-    await shown.type(KEYS.enter);
-    await shown.waitFor('Which bundle?');
-    check();
-    await shown.type('n');
-    await shown.type(`${bundle}${KEYS.enter}`);
-    await shown.waitFor('by telephone');
-    check();
-    await shown.type((await fingerprint()).slice(-8));
-    await shown.type(KEYS.enter);
-    await shown.waitFor('every check passed');
-    check();
-    await shown.type(KEYS.enter);
-    await shown.waitFor('digest');
-    check();
-    await shown.type(KEYS.esc);
-    await shown.type('c');
-    await shown.waitFor('Let 3 images');
-    check();
-    await shown.type('y');
-    await shown.waitFor('imported');
-    check();
-    await shown.type(KEYS.enter);
-    await shown.waitFor('What do you want to do?');
-    await shown.type('jj');
-    await shown.type(KEYS.enter);
-    await shown.waitFor(/^sealift . Inspect/);
-    check();
-    await shown.type(KEYS.esc);
-    await shown.waitFor('What do you want to do?');
-    await shown.type('k');
-    await shown.type(KEYS.enter);
-    await shown.waitFor('Images to carry');
-    check();
-  });
-});
-
 test('a window that is too small says so, and everything is there again when it grows', async () => {
   const shown = await open();
   await shown.waitFor('images.tar');

@@ -175,7 +175,7 @@ test('names that would steer the terminal are shown as escapes', () => {
     weakened: [],
   };
   const options = appOptions(NOWHERE, { color: false });
-  const app = createApp(options, () => textPage({ title: 'Start', lines: () => [] }));
+  const app = createApp(options, () => textPage({ kind: 'start', title: 'Start', lines: () => [] }));
   app.push(verdictsPage(app, `/x/${evil}`, result, []));
   const text = frame(app, { columns: 200, rows: 40 }).join('\n');
   expect(text).not.toMatch(/[\u001b\u0007\u202e]/);
@@ -197,7 +197,9 @@ test('10,000 images: a key and a picture take no more than a few lines of work',
     role: 'images',
     admitted: false,
   }));
-  const app = createApp(appOptions(NOWHERE, {}), () => textPage({ title: 'Start', lines: () => [] }));
+  const app = createApp(appOptions(NOWHERE, {}), () =>
+    textPage({ kind: 'start', title: 'Start', lines: () => [] }),
+  );
   const result = {
     images,
     withdrawn: [],

@@ -19,7 +19,7 @@ export interface TestScreen {
   /** True where any character of the grid is more than plain. */
   styled(): boolean;
   type(keys: string): Promise<void>;
-  waitFor(text: string | RegExp): Promise<string>;
+  waitFor(text: string | RegExp | (() => boolean), what?: string): Promise<string>;
   resize(columns: number, rows: number): Promise<void>;
   alternate(): boolean;
   close(): Promise<void>;
@@ -30,6 +30,7 @@ export interface ScreenOptions {
   readonly rows?: number;
   readonly color?: boolean;
   readonly unicode?: boolean;
+  readonly spoken?: boolean;
   readonly first?: (app: App) => Page;
   readonly options?: Partial<AppOptions>;
 }
@@ -90,7 +91,11 @@ export async function openScreen(
     { ...appOptions(world, options), writeTerminal: (text) => written.push(text), ...options.options },
     first,
   );
-  const screen = showScreen(app, { stdin, stdout });
+  const screen = showScreen(app, {
+    stdin,
+    stdout,
+    ...(options.spoken === true ? { screenReader: true } : {}),
+  });
   const settle = async (): Promise<void> => {
     await new Promise((resolve) => setTimeout(resolve, 5));
     await screen.flushed();
@@ -124,13 +129,19 @@ export async function openScreen(
       if (keys.endsWith('\u001b')) await new Promise((resolve) => setTimeout(resolve, 300));
       await settle();
     },
-    waitFor: async (wanted) => {
-      const until = performance.now() + 30_000;
+    waitFor: async (wanted, what = String(wanted)) => {
+      const until = performance.now() + 15_000;
       for (;;) {
         await settle();
         const text = test.text();
-        if (typeof wanted === 'string' ? text.includes(wanted) : wanted.test(text)) return text;
-        if (performance.now() > until) throw new Error(`${String(wanted)} did not come:\n${text}`);
+        const found =
+          typeof wanted === 'string'
+            ? text.includes(wanted)
+            : typeof wanted === 'function'
+              ? wanted()
+              : wanted.test(text);
+        if (found) return text;
+        if (performance.now() > until) throw new Error(`${what} did not come:\n${text}`);
         await new Promise((resolve) => setTimeout(resolve, 20));
       }
     },
@@ -160,6 +171,7 @@ export const KEYS = {
   esc: '\u001b',
   up: '\u001b[A',
   down: '\u001b[B',
+  left: '\u001b[D',
   pageDown: '\u001b[6~',
   tab: '\t',
 } as const;

@@ -49,6 +49,7 @@ export function choosePage(app: App, options: ChooseOptions): Page {
     else app.say(`there is nothing at ${inert(file, 200)}`);
   }
   return {
+    kind: 'choose',
     title: options.title,
     keys: [
       { action: 'open' },

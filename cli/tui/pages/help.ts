@@ -12,6 +12,7 @@ export function helpPage(app: App, page: Page): Page {
     return `  ${style.bold(names.padEnd(20))} ${label === undefined || help.startsWith(label) ? help : `${label}: ${help}`}`;
   };
   return textPage({
+    kind: 'help',
     title: 'Help',
     lines: () => [
       style.bold(`On this page (${page.title})`),

@@ -55,6 +55,7 @@ export function imagePage(
     );
 
   return textPage({
+    kind: 'image',
     title: inert(image.name, 60),
     keys: [{ action: 'copy' }, { action: 'json', label: 'JSON' }],
     closed: () => controller.abort(),
@@ -169,6 +170,7 @@ export function jsonPage(app: App, value: unknown): Page {
     .split('\n')
     .map((line) => inert(line, 2000));
   return textPage({
+    kind: 'json',
     title: 'JSON',
     lines: () => lines,
     keys: [{ action: 'copy', label: 'copy JSON' }],

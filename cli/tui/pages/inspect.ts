@@ -92,6 +92,7 @@ export function inspectPage(
     text: ({ name, platforms }) => `${name} ${platforms.join(' ')}`,
   });
   return {
+    kind: 'inspect',
     title: inert(path.basename(location), 60),
     keys: [
       { action: 'open' },
@@ -178,6 +179,7 @@ function staleText(records: ReadonlyMap<string, ImageRecord>, now: Date, style: 
 function rolesPage(app: App, { collection }: InspectResult): Page {
   const { style } = app.options;
   return textPage({
+    kind: 'roles',
     title: 'Roles and keys',
     keys: [{ action: 'copy', label: 'copy fingerprint' }],
     act: (action) => {

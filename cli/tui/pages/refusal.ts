@@ -40,6 +40,7 @@ export function refusalPage(app: App, error: SealiftError, options: RefusalOptio
     if (app.stopping) app.resumeHint = hint;
   } else app.leaveBehind(errorText(error, style));
   return textPage({
+    kind: 'refusal',
     title: TITLES[category] ?? 'Failed',
     keys: options.again === undefined ? [] : [{ action: 'refresh', label: 'try again' }],
     act: (action) => {

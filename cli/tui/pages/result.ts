@@ -15,6 +15,7 @@ export interface ResultOptions {
 export function resultPage(app: App, result: unknown, { title, text, summary, copy }: ResultOptions): Page {
   app.leaveBehind(summary);
   return textPage({
+    kind: 'result',
     title,
     keys: [
       { action: 'open', label: 'to the start' },

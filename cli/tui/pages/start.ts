@@ -61,6 +61,7 @@ export function startPage(app: App): Page {
   look().catch(() => app.say('what is here could not be looked at'));
 
   return {
+    kind: 'start',
     title: 'Start',
     keys: [
       { action: 'open' },

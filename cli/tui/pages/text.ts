@@ -1,9 +1,10 @@
 import type { Action } from '../keys.ts';
-import type { KeyHint, Page, View } from '../page.ts';
+import type { KeyHint, Page, PageKind, View } from '../page.ts';
 import { HIDDEN_LIST_KEYS } from '../page.ts';
 import { fold, textWidth } from '../text.ts';
 
 export interface TextPageOptions {
+  readonly kind: PageKind;
   readonly title: string;
   readonly lines: (view: View) => readonly string[];
   readonly keys?: readonly KeyHint[];
@@ -12,7 +13,7 @@ export interface TextPageOptions {
 }
 
 /** A page to read, longer than the screen where it has to be. */
-export function textPage({ title, lines, keys = [], act, closed }: TextPageOptions): Page {
+export function textPage({ kind, title, lines, keys = [], act, closed }: TextPageOptions): Page {
   let top = 0;
   let height = 10;
   let length = 0;
@@ -21,6 +22,7 @@ export function textPage({ title, lines, keys = [], act, closed }: TextPageOptio
     return true;
   };
   return {
+    kind,
     title,
     keys: [...keys, ...HIDDEN_LIST_KEYS],
     lines: (view) => {

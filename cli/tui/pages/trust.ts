@@ -47,6 +47,7 @@ const COLLECTION_SAID = [
 export function trustPage(app: App, { status, activity }: GateFacts): Page {
   const { style } = app.options;
   return textPage({
+    kind: 'gate',
     title: 'Gate',
     keys: [{ action: 'copy', label: 'copy audit head' }, { action: 'json' }],
     act: (action) => {

@@ -33,6 +33,7 @@ export function workPage<T>(app: App, options: WorkOptions<T>): Page {
   let settled = false;
 
   const page: Page = {
+    kind: 'work',
     title: options.title,
     keys: [],
     get busy() {

@@ -3,7 +3,7 @@ import path from 'node:path';
 import { inert } from '../../../../core/errors.ts';
 import type { NameList } from '../../../../core/preview.ts';
 import type { App } from '../../app.ts';
-import { row } from '../../frame.ts';
+import { mark, row } from '../../frame.ts';
 import { createList } from '../../list.ts';
 import { HIDDEN_LIST_KEYS, type KeyHint, type Page } from '../../page.ts';
 import { refusalPage } from '../refusal.ts';
@@ -99,6 +99,7 @@ function namesPage(
       ]
     : [{ action: 'open', label: 'its tags' }, { action: 'filter' }];
   return {
+    kind: 'names',
     title: inert(place, 60),
     keys: [...keys, ...HIDDEN_LIST_KEYS],
     get field() {
@@ -125,7 +126,7 @@ function namesPage(
       `${style.bold(inert(place, 200))}  ${images ? `${list.marked.size} of ${locations.length} chosen` : `${locations.length} repositories`}${truncated ? '; it has more than are listed' : ''}`,
       '',
       ...list.lines(view.rows - 2, style, (item, here, marked) =>
-        row(view, here, `${images ? `${marked ? '[x]' : '[ ]'} ` : ''}${inert(short(item), 300)}`),
+        row(view, here, `${images ? `${mark(view, marked)} ` : ''}${inert(short(item), 300)}`),
       ),
     ],
   };

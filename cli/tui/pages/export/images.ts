@@ -6,7 +6,7 @@ import type { ImagePreview } from '../../../../core/preview.ts';
 import { formatSize, plural, shortDigest } from '../../../output/format.ts';
 import type { App } from '../../app.ts';
 import { createField } from '../../field.ts';
-import { row } from '../../frame.ts';
+import { mark, row } from '../../frame.ts';
 import type { Action } from '../../keys.ts';
 import { createList } from '../../list.ts';
 import type { FileSystemFacts } from '../../machine.ts';
@@ -235,6 +235,7 @@ export function imagesPage(app: App): Page {
     }
   }
   return {
+    kind: 'images',
     title: 'Export',
     get keys(): readonly KeyHint[] {
       if (asking !== undefined)
@@ -302,7 +303,7 @@ export function imagesPage(app: App): Page {
           row(
             view,
             here,
-            `${marked ? '[x]' : '[ ]'} ${padTo(clipStart(nameOf(item), width - 1, style.unicode), width, style.unicode)}${cells(item, sum, view)}`,
+            `${mark(view, marked)} ${padTo(clipStart(nameOf(item), width - 1, style.unicode), width, style.unicode)}${cells(item, sum, view)}`,
           ),
         ),
         ...below,
@@ -405,6 +406,7 @@ function previewPage(app: App, previews: readonly ImagePreview[]): Page {
   const { style } = app.options;
   const [first] = previews;
   return textPage({
+    kind: 'preview',
     title: inert(first?.name ?? '', 60),
     keys: [{ action: 'copy' }, { action: 'json' }],
     act: (action) => {

@@ -26,6 +26,7 @@ export function reviewPage(
   const { sources } = draft;
   const command = (): string => commandWords(app, draft).map(shellQuote).join(' ');
   return textPage({
+    kind: 'review',
     title: 'Review',
     keys: [
       { action: 'proceed', label: 'sign and write' },
@@ -139,6 +140,7 @@ function askPassphrase(app: App, purpose: string, signal: AbortSignal): Promise<
     const stop = (): void => settle(() => reject(new SealiftError('cancelled', 'no passphrase was given')));
     signal.addEventListener('abort', stop, { once: true });
     const page: Page = {
+      kind: 'passphrase',
       title: 'Passphrase',
       keys: [
         { action: 'open', label: 'sign' },

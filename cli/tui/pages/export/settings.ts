@@ -6,7 +6,7 @@ import { parseDuration } from '../../../options/values.ts';
 import { formatSize, plural } from '../../../output/format.ts';
 import type { App } from '../../app.ts';
 import { type ChoiceRow, formPage, textRow } from '../../form.ts';
-import { row } from '../../frame.ts';
+import { mark, row } from '../../frame.ts';
 import { createList } from '../../list.ts';
 import { type FileSystemFacts, mediumText } from '../../machine.ts';
 import { HIDDEN_LIST_KEYS, type Page, type View } from '../../page.ts';
@@ -69,6 +69,7 @@ export function sourcesPage(app: App, draft: Draft, changed: () => void): Page {
     'layers that say they may only be had from their vendor; see to it that you may pass them on',
   );
   const page: Page = formPage(app, {
+    kind: 'sources',
     title: 'Sources',
     heading: 'How are sources asked, and for what?',
     rows: [connection, caFile, authFile, evidence, foreign],
@@ -108,6 +109,7 @@ export function platformsPage(
   const list = createList<string>({ items: known, key: (item) => item, text: (item) => item, marks: true });
   list.mark(draft.platforms.length === 0 ? known : draft.platforms);
   return {
+    kind: 'platforms',
     title: 'Platforms',
     keys: [
       { action: 'proceed' },
@@ -147,7 +149,7 @@ export function platformsPage(
         row(
           view,
           here,
-          `${marked ? '[x]' : '[ ]'} ${inert(item).padEnd(24)} ${style.dim(`in ${plural(counts.get(item) ?? 0, 'image')}`)}`,
+          `${mark(view, marked)} ${inert(item).padEnd(24)} ${style.dim(`in ${plural(counts.get(item) ?? 0, 'image')}`)}`,
         ),
       ),
     ],
@@ -228,6 +230,7 @@ export function settingsPage(app: App, draft: Draft, totals: () => Totals, chang
     }
   }
   return formPage(app, {
+    kind: 'settings',
     title: 'Settings',
     heading: 'Where to, and for how long?',
     rows: [output, expires, replace, signer, policy, archive],

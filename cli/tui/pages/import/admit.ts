@@ -101,6 +101,7 @@ function confirmPage(
     };
     signal.addEventListener('abort', () => answer(false), { once: true });
     const page = textPage({
+      kind: 'confirm',
       title: 'Confirm',
       keys: [
         { action: 'yes', label: 'import' },

@@ -56,6 +56,7 @@ function changesPage(
   const { style, readNow } = app.options;
   const text = diffText(result, { style, now: readNow(), checksShown: true }, false);
   const page: Page = textPage({
+    kind: 'changes',
     title: 'Changes',
     keys: [
       ...(files ? [] : [{ action: 'changes', label: 'files in layers, too' } as const]),

@@ -83,6 +83,7 @@ export function pinPage(app: App, file: string, root: RootSummary, pinned: (page
       );
   }
   const page: Page = {
+    kind: 'pin',
     title: 'Pin',
     keys: [
       { action: 'open', label: 'pin' },

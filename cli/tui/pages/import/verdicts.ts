@@ -9,7 +9,7 @@ import { statusLine } from '../../../output/status.ts';
 import type { App } from '../../app.ts';
 import { otherFacts } from '../../facts.ts';
 import { formPage, textRow } from '../../form.ts';
-import { row } from '../../frame.ts';
+import { mark, row } from '../../frame.ts';
 import { createList } from '../../list.ts';
 import { HIDDEN_LIST_KEYS, type Page, type View } from '../../page.ts';
 import { clip, fold, padTo, pair } from '../../text.ts';
@@ -61,6 +61,7 @@ export function verdictsPage(
       path: true,
     });
     const form: Page = formPage(app, {
+      kind: 'destination',
       title: 'Destination',
       heading: 'Into which store?',
       rows: [field],
@@ -101,6 +102,7 @@ export function verdictsPage(
     }
   }
   return {
+    kind: 'verdicts',
     title: inert(path.basename(file), 60),
     keys: [
       { action: 'proceed', label: 'import' },
@@ -191,7 +193,7 @@ export function verdictsPage(
           row(
             view,
             here,
-            `${marked ? '[x]' : '[ ]'} ${padTo(verdictWord(image.verdict, style), 12)}${padTo(inert(image.name), width, style.unicode)}${formatSize(image.size).padStart(8)} ${changeOf(image).padEnd(8)} ${evidenceCount(image).padStart(8)}${wide ? `  ${clip(platformsText(image), 22, style.unicode)}` : ''}`,
+            `${mark(view, marked)} ${padTo(verdictWord(image.verdict, style), 12)}${padTo(inert(image.name), width, style.unicode)}${formatSize(image.size).padStart(8)} ${changeOf(image).padEnd(8)} ${evidenceCount(image).padStart(8)}${wide ? `  ${clip(platformsText(image), 22, style.unicode)}` : ''}`,
           ),
         ),
         ...(view.rows < 16 ? [] : ['']),
@@ -236,6 +238,7 @@ const SAID = [
 export function checksPage(app: App, result: VerifyResult): Page {
   const { style } = app.options;
   return textPage({
+    kind: 'checks',
     title: 'Checks',
     keys: [{ action: 'json' }],
     act: (action) => {

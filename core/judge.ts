@@ -36,7 +36,12 @@ import type { TrustOverrides } from './workflow-options.ts';
 /** What a judgement starts from: what the gate keeps of the collection, or a fingerprint somebody vouches for. */
 export type Anchor =
   | { readonly kind: 'kept'; readonly state: KeptState }
-  | { readonly kind: 'fingerprint'; readonly fingerprint: string };
+  | {
+      readonly kind: 'fingerprint';
+      readonly fingerprint: string;
+      /** Names it may speak about; all unless given. */
+      readonly scopes?: readonly string[] | undefined;
+    };
 
 export interface JudgeOptions {
   readonly anchor: Anchor;
@@ -129,7 +134,8 @@ export async function judgeTrust(
     return [undefined, signer ? `SHA256SUMS signed by ${signer}` : 'SHA256SUMS as computed, native keys'];
   });
   const withdrawn = listWithdrawn(set).map(({ name, digest, reason, at }) => ({ name, digest, reason, at }));
-  const scopes = options.anchor.kind === 'kept' ? options.anchor.state.pin.scopes : ['*'];
+  const { anchor } = options;
+  const scopes = anchor.kind === 'kept' ? anchor.state.pin.scopes : (anchor.scopes ?? ['*']);
   const images = resolveImages(set, manifest, scopes, withdrawn);
   const now = new Set(listTargets(set).map(({ name }) => name));
   for (const { name } of withdrawn) now.add(name);

@@ -224,9 +224,26 @@ export interface VerifyResult {
   readonly deep: boolean;
   /** Absent for a whole bundle. */
   readonly base?: BaseSummary | undefined;
+  /** Of a rehearsal only. */
+  readonly rehearsal?: RehearsalSummary | undefined;
   /** The policy that was applied; that there is none is stated in every report. */
   readonly policy: 'none' | PolicyInUse;
   readonly weakened: readonly Weakening[];
+}
+
+/** On whose behalf a bundle was judged on the other side. */
+export interface RehearsalSummary {
+  /** Fingerprint of the gate's key. */
+  readonly gate: string;
+  /** Of the receipt. */
+  readonly number: number;
+  readonly created: string;
+  /** Version that the gate had accepted; absent before the first. */
+  readonly accepted?: number | undefined;
+  /** Names that the gate has let in with the same digest already. */
+  readonly unchanged: readonly string[];
+  /** Whether the policy that was applied is the gate's; `none` where it has none and none was given. */
+  readonly policy: 'none' | 'same' | 'other' | 'not-given';
 }
 
 export interface ImportResult extends VerifyResult {

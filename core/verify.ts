@@ -15,6 +15,7 @@ import {
 } from './bundle/reader.ts';
 import type { Context } from './context.ts';
 import { type BaseHolder, baseSummary } from './delta/base.ts';
+import type { Rehearsal } from './delta/rehearsal.ts';
 import { isSealiftError, SealiftError } from './errors.ts';
 import { openGate } from './gate/gate.ts';
 import { readGatePolicy } from './gate/policy-file.ts';
@@ -45,16 +46,24 @@ const readFd = promisify(read);
  * @throws SealiftError the first check that refuses, with `check`; `not-pinned` where the gate knows no such collection
  */
 export async function verifyBundle(options: VerifyOptions, context: Context): Promise<VerifyResult> {
+  const rehearsal = await rehearsalOf(options, context);
+  if (rehearsal) ({ context } = rehearsal);
   const checklist = new Checklist(context);
   const reader = await openBundle(options.bundle, checklist, context);
   try {
-    const anchor = await findAnchor(reader, options, context);
+    const anchor = rehearsal?.anchor ?? (await findAnchor(reader, options, context));
+    const { overrides } = options;
     const trust = await namingVolume(
       reader,
-      judgeTrust(reader, checklist, { anchor, overrides: options.overrides }, context),
+      judgeTrust(reader, checklist, { anchor, overrides, onStep: rehearsal?.onStep }, context),
     );
+    const rehearsed = rehearsal?.finish(trust, reader.head.manifest);
     selectImages(trust.images, options.names);
-    const policy = await findPolicy(options, trust.set.time, context);
+    // The gate of this machine has no say in a rehearsal.
+    const policy =
+      rehearsal && options.policy === undefined
+        ? undefined
+        : await findPolicy(options, trust.set.time, context);
     const contents = await openContents(reader, trust.manifest, context);
     const judged = await judgeContent(
       trust.manifest,
@@ -63,7 +72,7 @@ export async function verifyBundle(options: VerifyOptions, context: Context): Pr
       checklist,
       context,
       policy,
-      await findBase(options),
+      rehearsal?.base ?? (await findBase(options)),
     );
     const images = selectImages(applyDecisions(trust.images, judged), options.names);
     if (options.deep) {
@@ -84,12 +93,19 @@ export async function verifyBundle(options: VerifyOptions, context: Context): Pr
       vanished: trust.vanished,
       deep: options.deep,
       base: baseSummary(trust.manifest),
+      ...(rehearsed ? { rehearsal: rehearsed } : {}),
       policy: policyInUse(policy),
       weakened: trust.weakened,
     };
   } finally {
     await reader.close();
   }
+}
+
+async function rehearsalOf(options: VerifyOptions, context: Context): Promise<Rehearsal | undefined> {
+  if (!options.rehearse) return undefined;
+  const { prepareRehearsal } = await import('./delta/rehearsal.ts');
+  return prepareRehearsal(options.rehearse, options.policy, options.names, context);
 }
 
 /** The store as the base of a delta, where a gate judges and there is a store. */

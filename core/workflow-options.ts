@@ -136,6 +136,8 @@ export interface VerifyOptions {
   readonly deep: boolean;
   /** Policy file to judge by instead of the gate's. */
   readonly policy?: string | undefined;
+  /** Judges as the gate of this receipt would, on the other side; `collection` is the one that has pinned the gate. */
+  readonly rehearse?: { readonly receipt: string; readonly collection: string } | undefined;
   /** Store in which the base of a delta is looked for, where there is one. */
   readonly store?: string | undefined;
   readonly overrides: TrustOverrides;

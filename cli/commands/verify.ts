@@ -36,6 +36,11 @@ export const verifyCommand: Command = {
       value: 'SHA256',
       describe: 'judge by the root with this fingerprint instead of a pin',
     },
+    as: {
+      kind: 'text',
+      value: 'RECEIPT',
+      describe: 'judge as the gate of this receipt would, on the other side, before the walk',
+    },
     policy: { kind: 'text', value: 'FILE', describe: "judge by this policy instead of the gate's" },
     report: { kind: 'text', value: 'FILE.html', describe: 'write the result as one page to print and sign' },
     deep: { kind: 'flag', describe: 'read and hash the layers too (default for a bundle)' },
@@ -53,6 +58,7 @@ export const verifyCommand: Command = {
     'sealift verify --fingerprint 1f3c… images.tar docker.io/library/alpine:3.20',
     'sealift verify /media/stick/images.tar.001',
     'sealift verify --policy policy.json images.tar',
+    'sealift verify --as receipt.json --policy policy.json delta.tar',
     'sealift verify --report sheet.html images.tar',
     'sealift verify --silent images.tar && echo good',
     'sealift verify static:/srv/images',
@@ -70,6 +76,13 @@ export const verifyCommand: Command = {
     const fingerprint = args.text('fingerprint');
     const pinned = fingerprint === undefined ? undefined : parseFingerprint(fingerprint, '--fingerprint');
     const policy = args.text('policy');
+    const receipt = args.text('as');
+    if (receipt !== undefined && fingerprint !== undefined) {
+      throw new SealiftError('invalid-argument', 'got both --as and --fingerprint, want one of them', {
+        subject: '--as',
+        hint: 'the receipt says which root its gate trusts',
+      });
+    }
     const bundle = args.positional('BUNDLE') ?? '';
     const { volumes, others } = volumesAmong(bundle, args.positionals('NAME'), runtime.cwd);
     const context = await runtime.context();
@@ -83,6 +96,9 @@ export const verifyCommand: Command = {
         deep: !args.flag('no-deep'),
         ...(policy === undefined ? {} : { policy: path.resolve(runtime.cwd, policy) }),
         store: paths.store.path,
+        ...(receipt === undefined
+          ? {}
+          : { rehearse: { receipt: path.resolve(runtime.cwd, receipt), collection: paths.collection.path } }),
         overrides: { allowClockJump: args.flag('allow-clock-jump') },
       },
       context,

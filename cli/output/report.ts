@@ -14,6 +14,7 @@ import type {
   InspectResult,
   KeySummary,
   PinResult,
+  RehearsalSummary,
   RoleSummary,
   TrustStatus,
   Verdict,
@@ -146,6 +147,29 @@ function omittedOf(image: ImageSummary): string | undefined {
   const shown =
     names.length > 6 ? `${names.slice(0, 6).join(', ')} and ${names.length - 6} more` : names.join(', ');
   return `left out: ${shown}`;
+}
+
+const POLICY_WORDS: Readonly<Record<RehearsalSummary['policy'], string>> = {
+  none: 'none: the gate has none, and none was given',
+  same: "the gate's own",
+  other: 'another than the gate has: its verdict may be another one',
+  'not-given': 'not asked: the gate has one that was not given, and may refuse what is accepted here',
+};
+
+function rehearsalFacts(rehearsal: RehearsalSummary | undefined): readonly (readonly [string, string])[] {
+  if (rehearsal === undefined) return [];
+  const { accepted, unchanged } = rehearsal;
+  return [
+    [
+      'judged as',
+      `gate ${rehearsal.gate}, by its receipt ${rehearsal.number} of ${formatTime(rehearsal.created)}`,
+    ],
+    [
+      'there',
+      `${accepted === undefined ? 'nothing accepted yet' : `version ${accepted} accepted`}, ${plural(unchanged.length, 'image')} of this bundle in the store already`,
+    ],
+    ['policy', POLICY_WORDS[rehearsal.policy]],
+  ];
 }
 
 /** Of a delta: what it leaves out. */
@@ -284,7 +308,11 @@ function withdrawnLines(result: VerifyResult, style: Style): readonly string[] {
 function verifiedLines(result: VerifyResult, view: TextView): readonly string[] {
   const { style, now } = view;
   return [
-    ...facts([...collectionFacts(result.collection, now), baseFact(result.base)]),
+    ...facts([
+      ...collectionFacts(result.collection, now),
+      baseFact(result.base),
+      ...rehearsalFacts(result.rehearsal),
+    ]),
     ...checkLines(result.checks, view),
     ...heading(style, plural(result.images.length, 'image')),
     ...result.images.flatMap((image) => verdictLines(image, style)),
@@ -296,7 +324,8 @@ function verifiedLines(result: VerifyResult, view: TextView): readonly string[] 
 }
 
 /** By which policy was judged; that there is none is said, too. */
-export function policyText({ policy }: Pick<VerifyResult, 'policy'>): string {
+export function policyText({ policy, rehearsal }: Pick<VerifyResult, 'policy' | 'rehearsal'>): string {
+  if (rehearsal?.policy === 'not-given') return "The gate's policy was not applied; name it with --policy.";
   return policy === 'none'
     ? 'No policy is set: the signatures of the collection decide, and no evidence is demanded.'
     : `Judged by the policy ${policy.from === 'gate' ? 'of the gate' : 'that was named'}, sha256 ${policy.sha256}.`;
@@ -325,7 +354,7 @@ export function verifyText(result: VerifyResult, view: TextView): string {
     result.deep
       ? undefined
       : style.dim('Layers were not read (--no-deep); an import reads and checks every byte all the same.'),
-    failed || refused > 0 || result.bundle === '-'
+    failed || refused > 0 || result.bundle === '-' || result.rehearsal !== undefined
       ? undefined
       : [...heading(style, 'Next'), command('sealift', 'import', result.bundle)],
   );

@@ -332,7 +332,9 @@ async function runCommand(
       return stdout;
     },
   };
-  if (!screen.quiet) showPaths(command, paths, notice);
+  // A dry run needs none.
+  const isDry = Object.hasOwn(command.options, 'dry-run') && args.flag('dry-run');
+  if (!screen.quiet && !isDry) showPaths(command, paths, notice);
   try {
     const outcome = await command.run(runtime);
     await status.stop();

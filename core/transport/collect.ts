@@ -208,7 +208,7 @@ export function throwFailures(failed: readonly FailedImage[], asked: number): vo
   const { error } = failed.find((one) => one.error.category === 'source') ?? first;
   throw new SealiftError(error.code, `${failed.length} of ${asked} images cannot be had`, {
     failures: failed.map(imageFailure),
-    hint: 'the same command with --dry-run shows the state of every image; leave out of the list what is not needed',
+    hint: 'correct what is named, or leave it out; nothing was signed or written',
     cause: error,
   });
 }

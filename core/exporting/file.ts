@@ -9,6 +9,7 @@ import { SealiftError } from '../errors.ts';
 import { fsyncDirectory, makeDirectory } from '../fs/durable.ts';
 import { assertFits, inspectFileSystem } from '../fs/space.ts';
 import type { ExportResult } from '../results.ts';
+import { inTrialOrder } from '../transport/mirrors.ts';
 import type { Collection } from '../trust/collection.ts';
 import { forEachLimited } from '../util/concurrency.ts';
 import type { ExportOptions } from '../workflow-options.ts';
@@ -136,9 +137,10 @@ async function transferToFile(
     const marker = createMarker(writer, journal);
     const transfer = await openTransfer(plan, sources, context);
     try {
+      const lanes = writer.ordered ? 1 : options.concurrency;
       await forEachLimited(
-        waiting,
-        writer.ordered ? 1 : options.concurrency,
+        writer.ordered ? waiting : inTrialOrder(waiting, options.source.mirrors, lanes),
+        lanes,
         context.signal,
         async ({ name, size }, signal) => {
           await transfer.toFile(name, size, writer.target(name), signal);

@@ -103,6 +103,32 @@ function split(name: string): { domain: string; path: string } {
   });
 }
 
+/** Blobs from this size on take long enough to be shared between mirrors of which nothing is known. */
+export const SHARED_FROM = 256 * 1024;
+
+/**
+ * Where there are mirrors, the smallest blobs that tell anything about one come first: a corrupt mirror is then found out
+ * by little. The others stay in their order.
+ * @param lanes how many are read at once
+ */
+export function inTrialOrder<T extends { readonly size: number }>(
+  blobs: readonly T[],
+  settings: MirrorSettings | undefined,
+  lanes: number,
+): readonly T[] {
+  const hasMirrors = [...(settings?.first ?? []), ...(settings?.rules ?? [])].some(
+    ({ mirrors }) => mirrors.length > 0,
+  );
+  if (!hasMirrors) return blobs;
+  const trials = new Set(
+    blobs
+      .filter(({ size }) => size >= SHARED_FROM)
+      .sort((one, other) => one.size - other.size)
+      .slice(0, lanes),
+  );
+  return [...trials, ...blobs.filter((blob) => !trials.has(blob))];
+}
+
 /** For messages. */
 export function showEndpoint({ domain, path }: Endpoint): string {
   return inert(`${domain}/${path}`);

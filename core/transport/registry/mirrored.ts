@@ -7,7 +7,7 @@ import type { Context } from '../../context.ts';
 import { isSealiftError, SealiftError } from '../../errors.ts';
 import type { Descriptor } from '../../oci/descriptor.ts';
 import { type Digest, digestAlgorithm, digestHex, isDigest } from '../../oci/digest.ts';
-import { type Endpoint, showEndpoint } from '../mirrors.ts';
+import { type Endpoint, SHARED_FROM, showEndpoint } from '../mirrors.ts';
 import type { Referrers, Source, SourceOptions, TaggedEvidence } from '../source.ts';
 import { openRepositorySource, type RepositorySource } from './source.ts';
 
@@ -17,8 +17,9 @@ const MIRROR_RETRIES = 1;
 const MIRROR_WAIT_MS = 2_000;
 /** Blobs up to this size are checked before a byte of them is handed on, so that a wrong one goes unnoticed above. */
 const CHECKED_FIRST = 4 * 1024 * 1024;
-/** Blobs from this size on take long enough to be shared between mirrors of which nothing is known. */
-const SHARED_FROM = 256 * 1024;
+
+/** How long a large blob waits for the judgement on others. */
+const LONGEST_TRIAL_MS = 3_000;
 
 /** What runs with one options object know of their endpoints; by `showEndpoint()`. */
 interface Knowledge {
@@ -27,8 +28,10 @@ interface Knowledge {
   readonly told: Set<string>;
   /** Have sent a right blob. */
   readonly proven: Set<string>;
-  /** How many large blobs are coming from those that have not: nothing is known of one before its end. */
+  /** How many large blobs are coming from each: nothing is known of one before its end. */
   readonly onTrial: Map<string, number>;
+  /** Told when one of these has ended. */
+  readonly waiting: Set<() => void>;
   /** Options that differ from those given in how one kind of endpoint is spoken to; one object for one session. */
   readonly options: Map<string, SourceOptions>;
 }
@@ -38,7 +41,14 @@ const knowledge = new WeakMap<SourceOptions, Knowledge>();
 function knowledgeOf(options: SourceOptions): Knowledge {
   let known = knowledge.get(options);
   if (!known) {
-    known = { last: new Set(), told: new Set(), proven: new Set(), onTrial: new Map(), options: new Map() };
+    known = {
+      last: new Set(),
+      told: new Set(),
+      proven: new Set(),
+      onTrial: new Map(),
+      waiting: new Set(),
+      options: new Map(),
+    };
     knowledge.set(options, known);
   }
   return known;
@@ -128,15 +138,49 @@ export function openMirroredSource(
     ];
   }
 
-  /** Reads from one place; for as long as that takes it is on trial. */
-  async function* readFrom(place: Place, blob: Blob, start: number): AsyncGenerator<Uint8Array, void> {
-    const { onTrial } = known;
-    onTrial.set(place.name, (onTrial.get(place.name) ?? 0) + 1);
-    try {
-      yield* place.source.blobFrom(blob, start);
-    } finally {
-      onTrial.set(place.name, (onTrial.get(place.name) ?? 1) - 1);
-    }
+  /** Puts places on trial, until what they sent has been judged. */
+  function createTrial(): { begin(place: Place): void; end(): void } {
+    const { onTrial, waiting } = known;
+    const begun: string[] = [];
+    return {
+      begin({ name }) {
+        onTrial.set(name, (onTrial.get(name) ?? 0) + 1);
+        begun.push(name);
+      },
+      end() {
+        for (const name of begun.splice(0)) onTrial.set(name, (onTrial.get(name) ?? 1) - 1);
+        for (const wake of [...waiting]) wake();
+      },
+    };
+  }
+
+  /** False while several mirrors are on trial and none has shown what it is worth: of a corrupt one, one blob is enough. */
+  function mayBegin(digest: Digest): boolean {
+    const { proven, onTrial, last } = known;
+    const mirrors = inOrder(digest).filter(({ name, endpoint }) => endpoint.isMirror && !last.has(name));
+    return (
+      mirrors.length < 2 || mirrors.some(({ name }) => proven.has(name) || (onTrial.get(name) ?? 0) === 0)
+    );
+  }
+
+  /** Waits until a trial has ended. @returns false where that took too long */
+  function trialEnded(): Promise<boolean> {
+    const { waiting } = known;
+    const { signal } = context;
+    return new Promise((resolve) => {
+      const end = (inTime: boolean): void => {
+        clearTimeout(timer);
+        waiting.delete(wake);
+        signal.removeEventListener('abort', abort);
+        resolve(inTime);
+      };
+      const wake = () => end(true);
+      const abort = () => end(false);
+      // Whoever reads the blob on trial may be waiting for this one.
+      const timer = setTimeout(abort, LONGEST_TRIAL_MS);
+      waiting.add(wake);
+      signal.addEventListener('abort', abort, { once: true });
+    });
   }
 
   function tell(level: 'info' | 'warning', code: string, place: Place, message: string): void {
@@ -204,17 +248,40 @@ export function openMirroredSource(
   async function* readChecked(blob: Blob): AsyncGenerator<Uint8Array, void> {
     const { digest, size } = blob;
     again.delete(digest);
+    if (size < SHARED_FROM) {
+      yield* readFromPlaces(blob, inOrder, () => {});
+      return;
+    }
+    const trial = createTrial();
+    try {
+      // Nothing may come between the question and the begin of the trial.
+      while (!mayBegin(digest)) if (!(await trialEnded())) break;
+      yield* readFromPlaces(blob, inOrderForLarge, trial.begin, trial.end);
+    } finally {
+      trial.end();
+    }
+  }
+
+  /** @param judged called when what was read has been found right or wrong */
+  async function* readFromPlaces(
+    blob: Blob,
+    orderFor: (digest: Digest) => Place[],
+    begin: (place: Place) => void,
+    judged: () => void = () => {},
+  ): AsyncGenerator<Uint8Array, void> {
+    const { digest, size } = blob;
     const isSmall = size <= CHECKED_FIRST;
     for (;;) {
       const hash = createHash(digestAlgorithm(digest));
       const held: Uint8Array[] = [];
       const givers = new Set<Place>();
       const failures: Failure[] = [];
-      const order = size < SHARED_FROM ? inOrder(digest) : inOrderForLarge(digest);
+      const order = orderFor(digest);
       let delivered = 0;
       for (const [index, place] of order.entries()) {
         try {
-          for await (const chunk of readFrom(place, blob, delivered)) {
+          begin(place);
+          for await (const chunk of place.source.blobFrom(blob, delivered)) {
             givers.add(place);
             hash.update(chunk);
             delivered += chunk.length;
@@ -230,6 +297,7 @@ export function openMirroredSource(
       const got = hash.digest('hex');
       if (got === digestHex(digest)) {
         if (size >= SHARED_FROM) for (const { name } of givers) known.proven.add(name);
+        judged();
         yield* held;
         return;
       }
@@ -238,6 +306,7 @@ export function openMirroredSource(
         if (!one.endpoint.isMirror && givers.size > 1) continue;
         blame(one, digest, `blob ${digest} has another digest`);
       }
+      judged();
       // What was handed on cannot be taken back; whoever asked has to begin again.
       const hasOther = inOrder(digest).length > 0;
       if (hasOther && !isSmall) again.add(digest);

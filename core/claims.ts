@@ -1,6 +1,7 @@
 /** What a bundle says of itself. */
 import { parseBundleManifest } from './bundle/manifest.ts';
 import { openBundleAt } from './bundle/open.ts';
+import type { BundleHead } from './bundle/reader.ts';
 import type { Context } from './context.ts';
 import { Checklist, claimedCollectionId, judgeTrust, type TrustJudgement } from './judge.ts';
 
@@ -14,7 +15,7 @@ export async function readClaims(
   location: string,
   context: Context,
   anchor?: { readonly fingerprint: string; readonly now: Date },
-): Promise<TrustJudgement> {
+): Promise<TrustJudgement & { readonly head: BundleHead }> {
   const reader = await openBundleAt({ path: location }, context);
   try {
     const claimed = parseBundleManifest(reader.head.manifest, context.limits);
@@ -23,7 +24,7 @@ export async function readClaims(
       now: anchor?.now ?? new Date(claimed.created),
       emit: () => undefined,
     };
-    return await judgeTrust(
+    const judgement = await judgeTrust(
       reader,
       new Checklist(quiet),
       {
@@ -35,6 +36,7 @@ export async function readClaims(
       },
       quiet,
     );
+    return { ...judgement, head: reader.head };
   } finally {
     await reader.close();
   }

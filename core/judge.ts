@@ -249,7 +249,8 @@ async function namesBefore(state: KeptState, context: Context): Promise<readonly
   return listTargets(set.previous).map(({ name }) => name);
 }
 
-function metadataFiles(head: BundleHead): Map<string, Uint8Array> {
+/** Metadata of a bundle by its name below metadata/. */
+export function metadataFiles(head: BundleHead): Map<string, Uint8Array> {
   const files = new Map<string, Uint8Array>();
   for (const [name, { bytes }] of head.files) {
     if (name.startsWith('metadata/') && name.endsWith('.json'))

@@ -70,7 +70,7 @@ async function verifiedImages(
   collection: Collection,
   context: Context,
 ): Promise<{ readonly images: readonly ImageVerdict[]; readonly own: boolean }> {
-  let claims = await readClaims(path, context);
+  let claims: TrustJudgement = await readClaims(path, context);
   const own = claims.collectionId === collection.id;
   if (!own) {
     claims = await anchored(

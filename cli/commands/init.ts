@@ -4,12 +4,13 @@ import type { Command } from '../command.ts';
 import { passphraseOptions, readPassphraseFile } from '../options/passphrase.ts';
 import { parseMoment } from '../options/values.ts';
 import { initText } from '../output/report.ts';
+import { continueFrom, continueOptions } from './init-from.ts';
 
 export const initCommand: Command = {
   words: ['init'],
   summary: 'make a collection, its key and a recovery key',
   about:
-    "A collection is the connected side's signing state. The passphrase protects its key; on a terminal it is asked for twice. The recovery key goes to a file of its own: keep it on another medium.",
+    "A collection is the connected side's signing state. The passphrase protects its key; on a terminal it is asked for twice. The recovery key goes to a file of its own: keep it on another medium. With --from it makes no keys, and goes on with a collection whose machine is gone, from the newest bundle there is.",
   positionals: [{ name: 'DIR', describe: 'where the collection goes (default: the path of --collection)' }],
   options: {
     name: {
@@ -43,6 +44,7 @@ export const initCommand: Command = {
       value: 'gpg:FINGERPRINT',
       describe: 'the key of the collection is one that gpg holds, in its keyring or on a card; none is made',
     },
+    ...continueOptions,
     created: {
       kind: 'text',
       value: 'TIME',
@@ -54,19 +56,21 @@ export const initCommand: Command = {
     'sealift init',
     'sealift init ./acme --name acme --recovery-key /media/safe/acme-recovery.key',
     'sealift init --signer gpg:FINGERPRINT',
+    'sealift init ./acme --from last.tar --fingerprint 1f3c… --key backup/acme.asc --last-version 41',
   ],
-  run: async ({
-    args,
-    paths,
-    workflows,
-    passphrase: existing,
-    newPassphrase,
-    gpg,
-    now,
-    cwd,
-    notice,
-    context,
-  }) => {
+  run: async (runtime) => {
+    const {
+      args,
+      paths,
+      workflows,
+      passphrase: existing,
+      newPassphrase,
+      gpg,
+      now,
+      cwd,
+      notice,
+      context,
+    } = runtime;
     const given = args.positional('DIR');
     if (given !== undefined && args.text('collection') !== undefined) {
       throw new SealiftError('invalid-argument', 'got both DIR and --collection, want one of them', {
@@ -74,6 +78,7 @@ export const initCommand: Command = {
       });
     }
     const directory = given === undefined ? paths.collection.path : path.resolve(cwd, given);
+    if (args.text('from') !== undefined) return await continueFrom(runtime, directory);
     const name = args.text('name') ?? path.basename(directory);
     const recoveryFile = path.resolve(
       cwd,

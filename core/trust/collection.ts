@@ -13,7 +13,12 @@
  * The recovery key lies in a file of its own, elsewhere. A new collection is complete: targets, bundles, images,
  * snapshot and timestamp exist with version 1, so that the first bundle has version 2.
  */
-export { type CreateCollectionOptions, createCollection } from './collection/create.ts';
+export {
+  assertFree,
+  type CreateCollectionOptions,
+  createCollection,
+  placeCollection,
+} from './collection/create.ts';
 export {
   findSecretFile,
   heldByGpg,

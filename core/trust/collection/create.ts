@@ -23,7 +23,7 @@ import {
   signMetadata,
   signTimestamp,
 } from './sign.ts';
-import { DIRECTORIES, FILES, FORMAT_VERSION } from './state.ts';
+import { type CollectionState, DIRECTORIES, FILES, FORMAT_VERSION } from './state.ts';
 import type { Collection } from './types.ts';
 
 const SECRET_FILE = 0o600;
@@ -66,16 +66,7 @@ export async function createCollection(options: CreateCollectionOptions): Promis
   const directory = path.resolve(options.directory);
   const recoveryFile = path.resolve(options.recoveryFile);
   const created = seconds(options.created);
-  if (await exists(path.join(directory, FILES.collection))) {
-    throw new SealiftError('collection-exists', 'there is a collection already', {
-      subject: inert(directory),
-    });
-  }
-  if ((await exists(directory)) && (await readdir(directory)).length > 0) {
-    throw new SealiftError('destination-exists', 'the directory for the collection is not empty', {
-      subject: inert(directory),
-    });
-  }
+  await assertFree(directory);
   if (await exists(recoveryFile)) {
     throw new SealiftError('destination-exists', 'there is a file where the recovery key is to go', {
       subject: inert(recoveryFile),
@@ -95,51 +86,102 @@ export async function createCollection(options: CreateCollectionOptions): Promis
   const root = metadata.get('1.root.json') ?? Buffer.alloc(0);
   const id = rootFingerprint(parseRoot(root, { role: 'root', limits: options.limits, strict: true }));
 
+  const certificates = new Map<string, Uint8Array>();
+  const revocations = new Map<string, string>();
+  for (const { signer, revocation } of [main, recovery]) {
+    if (signer.fingerprint === undefined || signer.certificate === undefined) continue;
+    certificates.set(signer.fingerprint, signer.certificate);
+    if (revocation !== undefined) revocations.set(signer.fingerprint, revocation);
+  }
+  let hasRecoveryFile = false;
+  try {
+    await placeCollection(
+      directory,
+      {
+        facts: { created, id, keys: options.keys, name: options.name },
+        counter: 1,
+        metadata,
+        certificates,
+        revocations,
+        secrets: new Map([[main.fileName, main.secret]]),
+      },
+      async () => {
+        await makeDirectory(path.dirname(recoveryFile));
+        await writeFileDurably(recoveryFile, recovery.secret, SECRET_FILE);
+        hasRecoveryFile = true;
+      },
+    );
+  } catch (error) {
+    if (hasRecoveryFile) await rm(recoveryFile, { force: true });
+    throw error;
+  }
+  return await openCollection(directory, options.limits);
+}
+
+/** @throws SealiftError `collection-exists`, `destination-exists` */
+export async function assertFree(directory: string): Promise<void> {
+  if (await exists(path.join(directory, FILES.collection))) {
+    throw new SealiftError('collection-exists', 'there is a collection already', {
+      subject: inert(directory),
+    });
+  }
+  if ((await exists(directory)) && (await readdir(directory)).length > 0) {
+    throw new SealiftError('destination-exists', 'the directory for the collection is not empty', {
+      subject: inert(directory),
+    });
+  }
+}
+
+/** What a collection is made of. */
+export interface CollectionParts {
+  readonly facts: Pick<CollectionState, 'created' | 'id' | 'keys' | 'name'>;
+  /** The last version that was given out. */
+  readonly counter: number;
+  /** By name below metadata/. */
+  readonly metadata: ReadonlyMap<string, Uint8Array>;
+  /** By fingerprint. */
+  readonly certificates: ReadonlyMap<string, Uint8Array>;
+  readonly revocations: ReadonlyMap<string, string>;
+  /** By name below keys/. */
+  readonly secrets: ReadonlyMap<string, string>;
+}
+
+/** Writes a collection beside its place and puts it there whole, after `last`. */
+export async function placeCollection(
+  directory: string,
+  parts: CollectionParts,
+  last: () => Promise<void> = async () => {},
+): Promise<void> {
   await makeDirectory(path.dirname(directory));
   const temporary = temporaryName(directory);
-  let hasRecoveryFile = false;
   try {
     for (const part of [DIRECTORIES.metadata, DIRECTORIES.certificates])
       await makeDirectory(path.join(temporary, part));
     for (const part of [DIRECTORIES.keys, DIRECTORIES.revocation])
       await makeDirectory(path.join(temporary, part), SECRET_DIRECTORY);
-    for (const [name, bytes] of metadata)
+    for (const [name, bytes] of parts.metadata)
       await writeFileDurably(path.join(temporary, DIRECTORIES.metadata, name), bytes);
-    for (const { signer, revocation } of [main, recovery]) {
-      if (signer.fingerprint === undefined || signer.certificate === undefined) continue;
-      await writeFileDurably(
-        path.join(temporary, DIRECTORIES.certificates, `${signer.fingerprint}.pgp`),
-        signer.certificate,
-      );
-      if (revocation !== undefined) {
-        await writeFileDurably(
-          path.join(temporary, DIRECTORIES.revocation, `${signer.fingerprint}.asc`),
-          revocation,
-          SECRET_FILE,
-        );
-      }
+    for (const [fingerprint, bytes] of parts.certificates)
+      await writeFileDurably(path.join(temporary, DIRECTORIES.certificates, `${fingerprint}.pgp`), bytes);
+    for (const [fingerprint, text] of parts.revocations) {
+      const file = path.join(temporary, DIRECTORIES.revocation, `${fingerprint}.asc`);
+      await writeFileDurably(file, text, SECRET_FILE);
     }
-    await writeFileDurably(path.join(temporary, DIRECTORIES.keys, main.fileName), main.secret, SECRET_FILE);
-    await writeFileDurably(path.join(temporary, FILES.counter), '1\n');
-    const facts = {
-      created: formatDate(created),
-      formatVersion: FORMAT_VERSION,
-      id,
-      keys: options.keys,
-      name: options.name,
-    };
-    await writeFileDurably(path.join(temporary, FILES.collection), canonicalJson(facts));
-    await makeDirectory(path.dirname(recoveryFile));
-    await writeFileDurably(recoveryFile, recovery.secret, SECRET_FILE);
-    hasRecoveryFile = true;
+    for (const [name, secret] of parts.secrets)
+      await writeFileDurably(path.join(temporary, DIRECTORIES.keys, name), secret, SECRET_FILE);
+    await writeFileDurably(path.join(temporary, FILES.counter), `${parts.counter}\n`);
+    const { created, ...facts } = parts.facts;
+    await writeFileDurably(
+      path.join(temporary, FILES.collection),
+      canonicalJson({ ...facts, created: formatDate(created), formatVersion: FORMAT_VERSION }),
+    );
+    await last();
     await rename(temporary, directory);
     await fsyncDirectory(path.dirname(directory));
   } catch (error) {
     await rm(temporary, { recursive: true, force: true });
-    if (hasRecoveryFile) await rm(recoveryFile, { force: true });
     throw error;
   }
-  return await openCollection(directory, options.limits);
 }
 
 function recoveryUserId(userId: string): string {

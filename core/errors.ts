@@ -227,11 +227,23 @@ function fromSystemError(error: Error): SealiftError | undefined {
         subject,
         cause: error,
       });
+    case 'EIO':
+    case 'ENODEV':
+    case 'ENXIO':
+    case 'ENOTCONN':
+    case 'ECONNABORTED':
+    case 'ESTALE':
+    case 'ENOMEDIUM':
+    case 'EREMOTEIO':
+      return new SealiftError('destination-failed', `the medium cannot be written any more: got ${code}`, {
+        subject,
+        got: code,
+        cause: error,
+        hint: 'put the medium back, or take another one, and run the same command again; it goes on where it stopped',
+      });
     case 'EACCES':
     case 'EPERM':
     case 'EROFS':
-    case 'EIO':
-    case 'ENODEV':
       return new SealiftError('destination-failed', `${inert(error.message)}`, { subject, cause: error });
     default:
       return undefined;

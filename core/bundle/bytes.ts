@@ -94,6 +94,7 @@ const GONE: ReadonlySet<string> = new Set([
   'ENXIO',
   'ESTALE',
   'ENOTCONN',
+  'ECONNABORTED',
   'EREMOTEIO',
   'ENOMEDIUM',
 ]);
@@ -101,8 +102,9 @@ const GONE: ReadonlySet<string> = new Set([
 /** A medium that was pulled out or fails, in sealift's words; everything else as it is. */
 export function unreadable(error: unknown, file: string): unknown {
   if (isSealiftError(error) || !(error instanceof Error)) return error;
-  const code = (error as NodeJS.ErrnoException).code ?? '';
-  if (!GONE.has(code)) return error;
+  const { code = '', syscall } = error as NodeJS.ErrnoException;
+  // What is written goes to another place than the bundle.
+  if (!GONE.has(code) || syscall === 'write' || syscall === 'fsync') return error;
   return new SealiftError('bundle-unreadable', `the medium cannot be read any more: got ${code}`, {
     subject: inert(file),
     got: code,

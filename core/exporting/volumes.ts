@@ -3,7 +3,7 @@
  * interruption leaves a partial volume, a journal and a log of the volumes that are whole, and the same command goes on.
  */
 import { createHash } from 'node:crypto';
-import { rm, stat } from 'node:fs/promises';
+import { readdir, rm, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { type Journal, openJournal } from '../bundle/journal.ts';
 import { forgetOldest, type LoggedVolume, openVolumeLog, type VolumeLog } from '../bundle/volumes/log.ts';
@@ -14,7 +14,7 @@ import {
   volumeIndexName,
   volumeName,
 } from '../bundle/volumes/names.ts';
-import { findVolumes } from '../bundle/volumes/set.ts';
+import { type FoundVolume, findVolumes } from '../bundle/volumes/set.ts';
 import { createVolumeFiles, partialSize, partialVolume, type VolumeTarget } from '../bundle/volumes/sink.ts';
 import { encodeVolumeIndex } from '../bundle/volumes/volume-index.ts';
 import { TaintedVolumes, writeVolumes } from '../bundle/volumes/writer.ts';
@@ -124,7 +124,7 @@ interface Job {
 
 async function refuseExisting(file: string, force: boolean): Promise<void> {
   if (force) return;
-  const [there] = await findVolumes(path.dirname(file), path.basename(file));
+  const [there] = await volumesThere(path.dirname(file), path.basename(file));
   const subject = there?.path ?? ((await sizeOf(file)) === undefined ? undefined : file);
   if (subject === undefined) return;
   throw new SealiftError('destination-exists', 'the output is there already', {
@@ -331,10 +331,34 @@ interface Media {
 function createMedia(file: string, total: number, volumes: VolumeOutput, context: Context): Media {
   const base = path.basename(file);
   let directory = path.dirname(file);
+  /** The file system that was written to last; undefined where a person has just said that there is one. */
+  let device: bigint | undefined;
+
+  /**
+   * A stick that is pulled out may leave its directory behind, or somebody makes it anew: what is written then goes to the
+   * disk below.
+   */
+  async function assertStill(): Promise<void> {
+    const { dev } = await stat(directory, { bigint: true });
+    if (device !== undefined && device !== dev) {
+      throw new SealiftError('destination-failed', 'the medium is not there any more', {
+        subject: inert(directory, 4096),
+        hint: 'put it back and run the same command again; it goes on where it stopped',
+      });
+    }
+    device = dev;
+  }
+
+  /** What a run that was killed left of a list. */
+  async function sweep(): Promise<void> {
+    const start = `.${volumeIndexName(base)}~`;
+    for (const name of await readdir(directory))
+      if (name.startsWith(start)) await rm(path.join(directory, name), { force: true });
+  }
 
   /** Why a volume cannot go where the medium is now; undefined where it can. */
   async function unfit(cut: VolumeCut): Promise<SealiftError | undefined> {
-    const others = (await findVolumes(directory, base)).filter(({ number }) => number !== cut.number);
+    const others = (await volumesThere(directory, base)).filter(({ number }) => number !== cut.number);
     const needed = cut.size - (await partialSize(directory, base, cut.number));
     const facts = await inspectFileSystem(directory);
     try {
@@ -352,7 +376,8 @@ function createMedia(file: string, total: number, volumes: VolumeOutput, context
     async prepare(cut) {
       for (let asked = 0; ; asked += 1) {
         context.signal.throwIfAborted();
-        await makeDirectory(directory);
+        await assertStill();
+        await sweep();
         const problem = await unfit(cut);
         if (!problem) return;
         const { medium } = volumes;
@@ -377,9 +402,18 @@ function createMedia(file: string, total: number, volumes: VolumeOutput, context
           );
         }
         directory = answer;
+        device = undefined;
+        await makeDirectory(directory);
       }
     },
   };
+}
+
+/** Volumes of a bundle in a directory that is written to; errors as the system gives them. */
+async function volumesThere(directory: string, base: string): Promise<readonly FoundVolume[]> {
+  return findVolumes(directory, base).catch((error: unknown) => {
+    throw isSealiftError(error) && error.cause !== undefined ? error.cause : error;
+  });
 }
 
 /**

@@ -6,7 +6,7 @@ import { type FileHandle, open, rename, rm, stat } from 'node:fs/promises';
 import path from 'node:path';
 import type { Context } from '../../context.ts';
 import { inert, SealiftError } from '../../errors.ts';
-import { fsyncDirectory, makeDirectory } from '../../fs/durable.ts';
+import { fsyncDirectory } from '../../fs/durable.ts';
 import { hashPastCache } from '../../fs/read-back.ts';
 import type { StreamSink } from '../../pool/pool.ts';
 import { type VolumeCut, volumeName } from './names.ts';
@@ -40,7 +40,7 @@ export function partialVolume(directory: string, base: string, number: number): 
 }
 
 export interface VolumeFilesOptions {
-  /** Where the next volume goes; asked for each. */
+  /** Where the next volume goes; asked for each. It is there. */
   readonly directory: () => string;
   /** The bundle's name, `images.tar`. */
   readonly base: string;
@@ -56,7 +56,6 @@ export function createVolumeFiles(
   return {
     async open(cut, from) {
       const where = directory();
-      await makeDirectory(where);
       const partial = partialVolume(where, base, cut.number);
       const handle = await open(partial, from > 0 ? 'r+' : 'w+');
       const hash = context.pool.stream({ algorithms: ['sha256'] });

@@ -127,7 +127,7 @@ export const coreWorkflows: Workflows = {
     (await import('../core/transport/registry/login.ts')).checkLogin(host, options, context),
   createCollection: async (options) => {
     const { createCollection } = await import('../core/trust/collection.ts');
-    return (await createCollection(options)).summary();
+    return await (await createCollection(options)).summary();
   },
   exportBundle: async (options, context) =>
     (await import('../core/export.ts')).exportBundle(options, context),

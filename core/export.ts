@@ -12,7 +12,7 @@ import { refuseNothing, requestsOf, SourceSet } from './exporting/sources.ts';
 import { exportToStream } from './exporting/stream.ts';
 import type { ExportResult } from './results.ts';
 import { collectContent, throwFailures } from './transport/collect.ts';
-import { openCollection } from './trust/collection.ts';
+import { lockCollection, openCollection } from './trust/collection.ts';
 import type { ExportOptions } from './workflow-options.ts';
 
 /**
@@ -29,10 +29,10 @@ export async function exportBundle(options: ExportOptions, context: Context): Pr
       hint: 'leave the images out, or leave --metadata-only out',
     });
   }
-  const collection = await openCollection(options.collection, context.limits);
-  const lock = await collection.lock(options.pid);
+  const lock = await lockCollection(options.collection, options.pid);
   const sources = new SourceSet(options, context);
   try {
+    const collection = await openCollection(options.collection, context.limits);
     const { output } = options;
     options = { ...options, images: await namedBy(sources, options) };
     if (options.volumes) {

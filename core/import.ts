@@ -151,7 +151,8 @@ async function admitBundle(
       throw needsStore('its volumes are read one after another');
     const anchor = await findAnchor(reader, { gate: options.gate }, context);
     const collectionId = claimedCollectionId(reader.head, context);
-    const keeper = createKeeper(gate, collectionId, await gate.kept(collectionId), options, context);
+    const before = anchor.kind === 'kept' ? anchor.state : undefined;
+    const keeper = createKeeper(gate, collectionId, before, options, context);
     const trust = await namingVolume(
       reader,
       judgeTrust(

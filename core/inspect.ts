@@ -92,7 +92,7 @@ async function inspectCollection(location: string, context: Context): Promise<In
   return {
     kind: 'collection',
     location,
-    collection: collection.summary(),
+    collection: await collection.summary(),
     images: [...collection.images].map(([name, target]) => ({
       name,
       digest: target.sha512 ? `sha512:${target.sha512}` : `sha256:${target.sha256}`,

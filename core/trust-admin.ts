@@ -190,7 +190,7 @@ async function readRootFile(source: string, context: Context): Promise<Buffer | 
 export async function readRoot(location: string, context: Context): Promise<RootSummary> {
   if (await isDirectoryPath(location)) {
     const collection = await openCollection(location, context.limits);
-    const summary = collection.summary();
+    const summary = await collection.summary();
     const role = summary.roles.find((entry) => entry.role === 'root');
     if (!role)
       throw new SealiftError('state-damaged', 'the collection has no root role', { subject: location });

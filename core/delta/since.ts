@@ -167,7 +167,7 @@ export async function assertOurs(
   accepted: { readonly version: number; readonly manifest: string },
   file: string,
 ): Promise<void> {
-  const current = collection.summary().version;
+  const current = collection.state.timestamp.version;
   if (accepted.version > current) {
     throw new SealiftError(
       'rollback',

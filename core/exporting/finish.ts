@@ -12,7 +12,7 @@ import type { SignedPlan } from './plan.ts';
 
 /** Makes the signed metadata the collection's own; nothing to do where an interrupted run got that far. */
 export async function publish(collection: Collection, journal: JournalPlan): Promise<Collection> {
-  if (collection.summary().version >= journal.version) return collection;
+  if (collection.state.timestamp.version >= journal.version) return collection;
   return collection.publish(journal.head.filter(({ name }) => name.startsWith('metadata/')));
 }
 
@@ -24,7 +24,7 @@ export async function exportResult(
   resumed: boolean,
   options: ExportOptions,
 ): Promise<ExportResult> {
-  const summary: CollectionSummary = collection.summary();
+  const summary: CollectionSummary = plan.summary ?? (await collection.summary());
   await recordExport(collection, plan);
   return {
     output,

@@ -22,6 +22,7 @@ import { canonicalJson } from '../json/canonical.ts';
 import { blobPath, type Digest, digestAlgorithm, digestHex } from '../oci/digest.ts';
 import { type ParsedManifest, parseManifest } from '../oci/manifest.ts';
 import { isImageConfig, isTarLayer } from '../oci/media-types.ts';
+import type { CollectionSummary } from '../results.ts';
 import { type CollectedImage, type Content, collectContent } from '../transport/collect.ts';
 import { imageNameOf } from '../transport/location.ts';
 import { type Collection, requireSigners, rulerOf } from '../trust/collection.ts';
@@ -34,6 +35,8 @@ export interface SignedPlan {
   readonly journal: JournalPlan;
   readonly bundle: BundlePlan;
   readonly manifest: BundleManifest;
+  /** Of the collection as this run has signed and verified it; absent where an earlier run has. */
+  readonly summary?: CollectionSummary | undefined;
 }
 
 export async function planExport(
@@ -59,7 +62,7 @@ export async function planExport(
   const created = wholeSeconds(options.created ?? context.now);
   const version = await collection.reserveVersion();
   const leftOut = there && leaveOut(content, there);
-  const { head, manifest, expires } = await signContent(
+  const { head, manifest, expires, summary } = await signContent(
     collection,
     signers,
     content,
@@ -89,7 +92,7 @@ export async function planExport(
     sources: places,
     reuse,
   };
-  return { journal, bundle, manifest };
+  return { journal, bundle, manifest, summary };
 }
 
 /** Before anything is signed or transferred: what evidence there is, and which images have none. */
@@ -178,7 +181,12 @@ async function signContent(
     leftOut,
   }: { readonly version: number; readonly created: Date; readonly leftOut: LeftOut | undefined },
   options: ExportOptions,
-): Promise<{ head: NamedBytes[]; manifest: BundleManifest; expires: string }> {
+): Promise<{
+  head: NamedBytes[];
+  manifest: BundleManifest;
+  expires: string;
+  summary: CollectionSummary;
+}> {
   const [signer] = signers;
   const staged = await collection.stage(
     { version, created, lifetimeMs: options.lifetime, images: targetsOf(content) },
@@ -262,7 +270,8 @@ async function signContent(
   };
   const manifestBytes = encodeBundleManifest(manifest);
   files.set('sealift.json', manifestBytes);
-  for (const { name, bytes } of (await staged.finish(manifestBytes)).files) files.set(name, bytes);
+  const finished = await staged.finish(manifestBytes);
+  for (const { name, bytes } of finished.files) files.set(name, bytes);
   await addSums(files, manifest, signer, created);
 
   const head = manifest.entries.flatMap(({ name }) => {
@@ -271,7 +280,7 @@ async function signContent(
     if (!bytes) throw new SealiftError('internal', `no bytes for ${name}`);
     return [{ name, bytes }];
   });
-  return { head, manifest, expires };
+  return { head, manifest, expires, summary: finished.summary };
 }
 
 async function addSums(

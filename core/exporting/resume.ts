@@ -36,7 +36,7 @@ export async function findInterrupted(
   ) {
     return { state: 'written', plan };
   }
-  const current = Math.max(collection.summary().version, collection.stagedVersion ?? 0);
+  const current = Math.max(collection.state.timestamp.version, collection.stagedVersion ?? 0);
   const stale =
     current > found.version || Date.parse(found.expires) < context.now.getTime() + LEAST_LIFETIME_LEFT;
   if (found.request === requestHash(options) && !stale) return { state: 'resume', plan };

@@ -230,6 +230,10 @@ export async function openGate(directory: string, options: GateOptions): Promise
 
   const log = openAuditLog(path.join(directory, 'audit.log'));
   let locks = 0;
+  /** What was written last, while the lock is held: nobody else writes, so that it need not be read again. */
+  let settled:
+    | { readonly bytes: Buffer; readonly state: KeptState; readonly named: ReadonlySet<string> }
+    | undefined;
   let last: Promise<unknown> = Promise.resolve();
 
   /** One writer at a time within this process; the lock keeps other processes out. */
@@ -297,18 +301,28 @@ export async function openGate(directory: string, options: GateOptions): Promise
     return states;
   }
 
+  /** What is kept, by the last write where the file is still what that left. */
+  async function keptBefore(collectionId: string): Promise<KeptState | undefined> {
+    if (settled?.state.collectionId !== collectionId) return await kept(collectionId);
+    const bytes = await readFileLimited(placeOf(collectionId).stateFile, MAX_STATE);
+    return bytes?.equals(settled.bytes) ? settled.state : await kept(collectionId);
+  }
+
   /** Kept files first, then state.json in one step, then what is no longer named goes. */
   async function commit(state: KeptState): Promise<void> {
     const { home, stateFile, kept: keptDirectory } = placeOf(state.collectionId);
     await makeDirectory(keptDirectory, DIRECTORY_MODE);
+    const there = settled?.state.collectionId === state.collectionId ? settled.named : new Set<string>();
+    settled = undefined;
     const named = new Set<string>();
     async function keep(bytes: Uint8Array): Promise<FileEntry> {
       const sha256 = hashOf(bytes);
       const file = path.join(keptDirectory, sha256);
       if (!named.has(sha256)) {
         named.add(sha256);
-        const there = await readFileLimited(file, MAX_KEPT).catch(() => undefined);
-        if (!there?.equals(bytes)) await writeFileDurably(file, bytes, FILE_MODE);
+        if (there.has(sha256)) return { sha256, size: bytes.length };
+        const found = await readFileLimited(file, MAX_KEPT).catch(() => undefined);
+        if (!found?.equals(bytes)) await writeFileDurably(file, bytes, FILE_MODE);
       }
       return { sha256, size: bytes.length };
     }
@@ -352,6 +366,7 @@ export async function openGate(directory: string, options: GateOptions): Promise
     // The same bundle again changes nothing, and writes nothing.
     const before = await readFileLimited(stateFile, MAX_STATE);
     if (!before?.equals(bytes)) await writeFileDurably(stateFile, bytes, FILE_MODE);
+    settled = { bytes, state, named };
     await sweep(home, keptDirectory, named);
   }
 
@@ -401,7 +416,7 @@ export async function openGate(directory: string, options: GateOptions): Promise
   }
 
   async function save(collectionId: string, change: KeptChange): Promise<KeptState> {
-    const before = await kept(collectionId);
+    const before = await keptBefore(collectionId);
     if (!before) {
       throw new SealiftError('not-pinned', 'no root of this collection has been pinned', {
         subject: collectionId,
@@ -446,6 +461,7 @@ export async function openGate(directory: string, options: GateOptions): Promise
       if (locks === 0) await sweepTemporary([directory]);
       locks += 1;
       log.forget();
+      settled = undefined;
       let released = false;
       return {
         release: async () => {

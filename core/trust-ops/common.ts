@@ -8,13 +8,15 @@ import {
   type CollectionState,
   envelope,
   keysOfRole,
+  lockCollection,
+  metadataOf,
   openCollection,
   requireSigners,
   signMetadata,
 } from '../trust/collection.ts';
 import { isGpgReference, openGpgSigner } from '../trust/gpg.ts';
 import type { TufKey } from '../trust/keys.ts';
-import { formatDate, rootFingerprint } from '../trust/metadata.ts';
+import { formatDate, rootFingerprint, TOP_LEVEL_ROLES } from '../trust/metadata.ts';
 import { openSigner, type Signer } from '../trust/signer.ts';
 import type { KeyAccess } from '../workflow-options.ts';
 
@@ -54,11 +56,9 @@ export async function withCollection<T>(
   context: Context,
   work: (collection: Collection, created: Date) => Promise<T>,
 ): Promise<T> {
-  const first = await openCollection(options.collection, context.limits);
-  const lock = await first.lock(options.pid);
+  const lock = await lockCollection(options.collection, options.pid);
   try {
     const created = options.created ?? context.now;
-    // Another run may have changed it between the reading and the lock.
     const collection = await openCollection(options.collection, context.limits);
     return await work(collection, new Date(Math.floor(created.getTime() / 1000) * 1000));
   } finally {
@@ -67,16 +67,18 @@ export async function withCollection<T>(
 }
 
 export function stagedRoles(collection: Collection, roles: readonly string[]): StagedRoles {
-  const summary = collection.summary();
+  const { state } = collection;
+  const wanted = new Set(roles);
   return {
     collection: collection.directory,
     collectionId: collection.id,
     name: collection.name,
-    rootVersion: collection.state.root.version,
-    rootFingerprint: rootFingerprint(collection.state.root),
-    roles: summary.roles
-      .filter(({ role }) => roles.includes(role))
-      .map(({ role, version, expires }) => ({ role, version, expires })),
+    rootVersion: state.root.version,
+    rootFingerprint: rootFingerprint(state.root),
+    roles: [...TOP_LEVEL_ROLES, ...state.delegated.keys()].flatMap((role) => {
+      const metadata = wanted.has(role) ? metadataOf(state, role) : undefined;
+      return metadata ? [{ role, version: metadata.version, expires: formatDate(metadata.expires) }] : [];
+    }),
   };
 }
 

@@ -19,16 +19,7 @@ import {
   openCollection,
   requireSigners,
 } from '../trust/collection.ts';
-import {
-  FINGERPRINT,
-  KEY_ID,
-  materialOf,
-  nativePublicKey,
-  type Purpose,
-  parseTufKey,
-  type TufKey,
-  verifyNative,
-} from '../trust/keys.ts';
+import { FINGERPRINT, KEY_ID, type Purpose, parseTufKey, type TufKey } from '../trust/keys.ts';
 import {
   encodeMetadata,
   type Metadata,
@@ -37,9 +28,7 @@ import {
   parseTargets,
   signedForm,
 } from '../trust/metadata.ts';
-import { verifyOpenpgp } from '../trust/openpgp.ts';
 import type { Signer } from '../trust/signer.ts';
-import { distinct } from '../trust/trusted-set.ts';
 import type { KeyAccess } from '../workflow-options.ts';
 import {
   type KeyFile,
@@ -49,6 +38,7 @@ import {
   type TrustOptions,
   withCollection,
 } from './common.ts';
+import { countPersons, validSignatures } from './signatures.ts';
 
 const FORMAT = 1;
 const MAX_REQUEST = 64 * 1024 * 1024;
@@ -227,35 +217,6 @@ const statementOf = ({ signed, signatures }: RequestFile) => ({
   signedBytes: signedForm(signed),
   signatures,
 });
-
-/** Signatures that do not verify today are as good as none. */
-export async function validSignatures(
-  statement: Pick<Metadata, 'signedBytes' | 'signatures' | 'type'>,
-  keys: ReadonlyMap<string, TufKey>,
-  certificates: ReadonlyMap<string, Uint8Array>,
-  context: Context,
-): Promise<Map<string, string>> {
-  const valid = new Map<string, string>();
-  for (const [keyId, sig] of statement.signatures) {
-    const key = keys.get(keyId);
-    if (!key) continue;
-    try {
-      if (key.keytype === 'openpgp') {
-        const certificate = certificates.get(key.keyval.public);
-        if (!certificate) continue;
-        await verifyOpenpgp(await readCertificate(certificate, context.limits), statement.signedBytes, sig, {
-          purpose: `tuf-${statement.type}`,
-          now: context.now,
-          mode: 'final',
-        });
-        valid.set(keyId, sig);
-      } else if (verifyNative(key, statement.signedBytes, sig)) valid.set(keyId, sig);
-    } catch (error) {
-      if (!isSealiftError(error)) throw error;
-    }
-  }
-  return valid;
-}
 
 export function missingOf(request: SigningRequest): readonly MissingSignatures[] {
   return request.files.flatMap(({ role, signatures, groups }) =>
@@ -490,32 +451,6 @@ function groupsFor(state: CollectionState, request: SigningRequest, file: Reques
   return [found];
 }
 
-/** How many people have signed: keys of one person are one signature to every gate. */
-export async function countPersons(
-  keyids: readonly string[],
-  signatures: ReadonlyMap<string, string>,
-  keys: ReadonlyMap<string, TufKey>,
-  certificates: ReadonlyMap<string, Uint8Array>,
-  context: Context,
-): Promise<number> {
-  const signers: { tokens: string[]; until: number }[] = [];
-  for (const keyId of keyids) {
-    const key = signatures.has(keyId) ? keys.get(keyId) : undefined;
-    if (!key) continue;
-    if (key.keytype !== 'openpgp') {
-      signers.push({ tokens: [`material ${materialOf(nativePublicKey(key))}`], until: Infinity });
-      continue;
-    }
-    const bytes = certificates.get(key.keyval.public) ?? new Uint8Array();
-    const certificate = await readCertificate(bytes, context.limits);
-    const materials = certificate.keys
-      .filter(({ canSign }) => canSign)
-      .map(({ material }) => `material ${material}`);
-    signers.push({ tokens: [`primary ${certificate.fingerprint}`, ...materials], until: Infinity });
-  }
-  return distinct(signers).length;
-}
-
 /**
  * Known before it is staged, not when the gate refuses it.
  * @throws SealiftError `signature-threshold`
@@ -590,24 +525,25 @@ export async function stageRequest(
     fresh.set(fingerprint, bytes);
   }
   const request = { ...given, certificates: new Map([...fresh, ...state.certificates]) };
-  const checked: SigningRequest = {
-    ...request,
-    files: await Promise.all(
-      request.files.map(async (file) => ({
-        ...file,
-        signatures: await validSignatures(statementOf(file), request.keys, request.certificates, context),
-        groups: groupsFor(state, request, file),
-      })),
-    ),
-  };
+  const files: (RequestFile & { readonly signedBytes: Uint8Array })[] = [];
+  for (const file of request.files) {
+    const statement = statementOf(file);
+    files.push({
+      ...file,
+      signedBytes: statement.signedBytes,
+      signatures: await validSignatures(statement, request.keys, request.certificates, context),
+      groups: groupsFor(state, request, file),
+    });
+  }
+  const checked: SigningRequest = { ...request, files };
   const missing = missingOf(checked);
   if (missing.length > 0) throw signatureNeeded(missing, name);
   for (const file of checked.files) await requirePersons(checked, file, context);
   const version = await collection.reserveVersion();
   const roots: Uint8Array[] = [];
   const roles = new Map<string, Uint8Array>();
-  for (const { role, signed, signatures, base } of checked.files) {
-    const bytes = encodeMetadata(signed, signatures);
+  for (const { role, signed, signedBytes, signatures, base } of files) {
+    const bytes = encodeMetadata(signed, signatures, signedBytes);
     const options = { role, limits: context.limits, strict: true };
     const parsed = role === 'root' ? parseRoot(bytes, options) : parseTargets(bytes, options);
     refuseOvertaken(role, parsed, base, metadataOf(state, role));

@@ -4,7 +4,8 @@ import { inert, SealiftError } from '../errors.ts';
 import { type CollectionState, keysOfRole, openCollection } from '../trust/collection.ts';
 import { assertRole, type TrustOptions } from './common.ts';
 import { renewRoles } from './renew.ts';
-import { countPersons, type Pending, validSignatures } from './request.ts';
+import type { Pending } from './request.ts';
+import { countPersons, validSignatures } from './signatures.ts';
 
 export interface WitnessOptions extends TrustOptions {
   /** Roles of images and namespaces; empty for those whose signatures do not suffice any more. */

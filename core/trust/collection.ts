@@ -30,7 +30,7 @@ export {
   secretNames,
   takeGpgKey,
 } from './collection/keys.ts';
-export { openCollection } from './collection/open.ts';
+export { lockCollection, openCollection } from './collection/open.ts';
 export {
   DEFAULT_LIFETIMES,
   envelope,

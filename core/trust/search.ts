@@ -133,6 +133,57 @@ function tombstonesOf(metadata: TargetsMetadata): ReadonlyMap<string, Tombstone>
   return known;
 }
 
+/** Which delegations may match a name, by the directory their pattern spells out: `docker.io/acme/` of all its depths. */
+interface DelegationIndex {
+  readonly byPrefix: ReadonlyMap<string, readonly number[]>;
+  /** Those that go by the hash of a name. */
+  readonly byHash: readonly number[];
+}
+
+const indexes = new WeakMap<Delegations, DelegationIndex>();
+
+function indexOf(delegations: Delegations): DelegationIndex {
+  const known = indexes.get(delegations);
+  if (known) return known;
+  const byPrefix = new Map<string, number[]>();
+  const byHash: number[] = [];
+  for (const [at, { paths, pathHashPrefixes }] of delegations.roles.entries()) {
+    if (pathHashPrefixes) byHash.push(at);
+    for (const pattern of paths) {
+      const wild = pattern.search(/[*?]/);
+      const prefix = pattern.slice(0, pattern.lastIndexOf('/', wild === -1 ? undefined : wild) + 1);
+      const list = byPrefix.get(prefix);
+      if (!list) byPrefix.set(prefix, [at]);
+      else if (list.at(-1) !== at) list.push(at);
+    }
+  }
+  const index = { byPrefix, byHash };
+  indexes.set(delegations, index);
+  return index;
+}
+
+/** Delegations that the name is handed to, in their order: one search in a map for each of its directories. */
+function* matching(delegations: Delegations, query: Query): Generator<Delegation, void, void> {
+  const { byPrefix, byHash } = indexOf(delegations);
+  const found = new Set(byHash);
+  for (let end = 0; end >= 0; ) {
+    for (const at of byPrefix.get(query.name.slice(0, end)) ?? []) found.add(at);
+    const slash = query.name.indexOf('/', end);
+    end = slash === -1 ? -1 : slash + 1;
+  }
+  for (const at of found.size > 1 ? [...found].sort((a, b) => a - b) : found) {
+    const delegation = delegations.roles[at];
+    if (delegation && isDelegated(delegation, query)) yield delegation;
+  }
+}
+
+/** The first delegation that a name is handed to. */
+export function delegationOf(delegations: Delegations | undefined, name: string): Delegation | undefined {
+  if (!delegations) return undefined;
+  for (const delegation of matching(delegations, { name, depth: depthOf(name) })) return delegation;
+  return undefined;
+}
+
 interface Query {
   readonly name: string;
   readonly depth: number;
@@ -169,8 +220,7 @@ function delegatedTo(
     return { roles: [`${namePrefix}-${bin.toString(16).padStart(digits, '0')}`], isTerminated: true };
   }
   const roles: string[] = [];
-  for (const delegation of delegations.roles) {
-    if (!isDelegated(delegation, query)) continue;
+  for (const delegation of matching(delegations, query)) {
     roles.push(delegation.name);
     if (delegation.terminating) return { roles, isTerminated: true };
   }

@@ -1,13 +1,13 @@
 /** Opening a collection. */
 import path from 'node:path';
 import { inert, SealiftError } from '../../errors.ts';
-import { acquireLock } from '../../fs/lock.ts';
+import { acquireLock, type Lock } from '../../fs/lock.ts';
 import type { Limits } from '../../limits.ts';
 import type { CollectionSummary, KeySummary, RoleSummary } from '../../results.ts';
 import { readCertificate } from '../certificates.ts';
 import { BUNDLE_PREFIX, formatDate, rootFingerprint } from '../metadata.ts';
 import { openKeyring, unlock } from './keys.ts';
-import { publish, stageRoles } from './publish.ts';
+import { prune, publish, stageRoles } from './publish.ts';
 import { toImageTarget } from './sign.ts';
 import { stage, verifyAsGate } from './stage.ts';
 import {
@@ -17,9 +17,20 @@ import {
   keysOfRole,
   metadataOf,
   readState,
+  requireCollection,
   reserveVersion,
 } from './state.ts';
 import type { Collection, ImageTarget } from './types.ts';
+
+/**
+ * Takes the lock of the collection in a directory, without reading more of it than that it is one.
+ * @throws SealiftError `collection-not-found`, `destination-locked`
+ */
+export async function lockCollection(directory: string, pid: number): Promise<Lock> {
+  const home = path.resolve(directory);
+  await requireCollection(home);
+  return await acquireLock(path.join(home, FILES.lock), pid);
+}
 
 /**
  * Opens a collection. Signatures and expiry are not judged here: it must be possible to open one in order to
@@ -34,13 +45,8 @@ export async function openCollection(directory: string, limits: Limits): Promise
       if (!name.startsWith(BUNDLE_PREFIX) && !images.has(name)) images.set(name, toImageTarget(target));
     }
   }
-  const summary = await summarise(
-    state.id,
-    state.name,
-    filesOf(state),
-    state,
-    state.timestamp.created ?? state.created,
-  );
+  // Verifies every signature there is: made where somebody asks for it.
+  let summary: Promise<CollectionSummary> | undefined;
   return {
     directory: state.directory,
     id: state.id,
@@ -53,7 +59,11 @@ export async function openCollection(directory: string, limits: Limits): Promise
     images,
     state,
     stagedVersion: state.stagedVersion,
-    summary: () => summary,
+    summary: async () => {
+      const now = state.timestamp.created ?? state.created;
+      summary ??= summarise(state.id, state.name, filesOf(state), state, now);
+      return await summary;
+    },
     lock: async (pid) => await acquireLock(path.join(state.directory, FILES.lock), pid),
     reserveVersion: async () => await reserveVersion(state),
     unlock: async (passphrase) => await unlock(state, passphrase),
@@ -64,8 +74,10 @@ export async function openCollection(directory: string, limits: Limits): Promise
     },
     stage: async (options, signers) => await stage(state, options, 'sign' in signers ? [signers] : signers),
     publish: async (files) => {
-      await publish(state, files);
-      return await openCollection(state.directory, limits);
+      const replaced = await publish(state, files);
+      const next = await openCollection(state.directory, limits);
+      if (replaced) await prune(replaced, next.state);
+      return next;
     },
   };
 }

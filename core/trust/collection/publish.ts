@@ -65,7 +65,11 @@ async function checkRoots(
   await set.finishRoots();
 }
 
-export async function publish(state: CollectionState, files: readonly FinishedFile[]): Promise<void> {
+/** Resolves to the state that was replaced; undefined where nothing had to be. */
+export async function publish(
+  state: CollectionState,
+  files: readonly FinishedFile[],
+): Promise<CollectionState | undefined> {
   const { directory, limits } = state;
   const current = await readState(directory, limits);
   const given = new Map<string, Uint8Array>();
@@ -82,7 +86,7 @@ export async function publish(state: CollectionState, files: readonly FinishedFi
   }
   const timestampBytes = given.get('timestamp.json');
   if (!timestampBytes) throw new SealiftError('internal', 'nothing was given for publishing');
-  if (Buffer.from(timestampBytes).equals(current.timestamp.bytes)) return;
+  if (Buffer.from(timestampBytes).equals(current.timestamp.bytes)) return undefined;
   const next = parseTimestamp(timestampBytes, { role: 'timestamp', limits, strict: true });
   const moved = (message: string) =>
     new SealiftError('rollback', message, {
@@ -129,8 +133,7 @@ export async function publish(state: CollectionState, files: readonly FinishedFi
   }
   await writeFileDurably(path.join(directory, DIRECTORIES.metadata, 'timestamp.json'), timestampBytes);
   if ((await readStaged(directory, limits)) !== undefined) await clearStaged(directory);
-
-  await prune(directory, current, await readState(directory, limits));
+  return current;
 }
 
 /** Signatures may be added to a root: by the recovery key, when the key that had signed it is revoked. */
@@ -141,7 +144,8 @@ function isSameRoot(name: string, a: Uint8Array, b: Uint8Array, limits: Limits):
 }
 
 /** Takes away what neither the current nor the last published version needs; a reader may still be in that one. */
-async function prune(directory: string, previous: CollectionState, current: CollectionState): Promise<void> {
+export async function prune(previous: CollectionState, current: CollectionState): Promise<void> {
+  const { directory } = current;
   const needed = new Set([...filesOf(previous).keys(), ...filesOf(current).keys()]);
   // What a role that nobody delegates to any more is listed with stays too.
   for (const { snapshot } of [previous, current])

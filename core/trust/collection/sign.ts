@@ -48,7 +48,7 @@ export async function signMetadata(
   const purpose: Purpose = `tuf-${signed._type}`;
   const signatures = new Map<string, string>();
   for (const signer of signers) signatures.set(signer.keyId, await signer.sign(bytes, purpose, created));
-  return encodeMetadata(signed, signatures);
+  return encodeMetadata(signed, signatures, bytes);
 }
 
 /** The fields every metadata file begins with. */

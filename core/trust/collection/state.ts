@@ -19,7 +19,7 @@ import {
   type TargetsMetadata,
   type TimestampMetadata,
 } from '../metadata.ts';
-import { matchesPattern } from '../search.ts';
+import { delegationOf } from '../search.ts';
 import { readStaged } from '../staging.ts';
 import { sha256 } from './sign.ts';
 
@@ -64,19 +64,26 @@ export function damaged(message: string, subject: string, cause?: unknown): Seal
   });
 }
 
+/**
+ * What collection.json holds.
+ * @throws SealiftError `collection-not-found`
+ */
+export async function requireCollection(directory: string): Promise<Buffer> {
+  const bytes = await readFileLimited(path.join(directory, FILES.collection), 64 * 1024);
+  if (bytes) return bytes;
+  throw new SealiftError('collection-not-found', 'there is no collection', {
+    subject: inert(directory),
+    hint: 'sealift init makes one',
+  });
+}
+
 export async function readState(
   directory: string,
   limits: Limits,
   { withStaged = true }: { readonly withStaged?: boolean } = {},
 ): Promise<CollectionState> {
   const factsFile = path.join(directory, FILES.collection);
-  const factsBytes = await readFileLimited(factsFile, 64 * 1024);
-  if (!factsBytes) {
-    throw new SealiftError('collection-not-found', 'there is no collection', {
-      subject: inert(directory),
-      hint: 'sealift init makes one',
-    });
-  }
+  const factsBytes = await requireCollection(directory);
   const guarded = async <T>(subject: string, action: () => T | Promise<T>): Promise<T> => {
     try {
       return await action();
@@ -286,9 +293,7 @@ export function rulerOf(state: CollectionState, name: string): string | undefine
   let metadata = state.targets;
   for (let depth = 0; depth <= state.delegated.size; depth += 1) {
     if (role !== undefined && metadata.targets.has(name)) return role;
-    const next = metadata.delegations?.roles.find((delegation) =>
-      delegation.paths.some((pattern) => matchesPattern(pattern, name)),
-    );
+    const next = delegationOf(metadata.delegations, name);
     const child = next && state.delegated.get(next.name);
     if (!next || !child) return role;
     role = next.name;

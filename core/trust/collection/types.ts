@@ -66,7 +66,7 @@ export interface Collection {
   readonly state: CollectionState;
   /** Number of what waits for the next bundle; absent where nothing does. */
   readonly stagedVersion: number | undefined;
-  summary(): CollectionSummary;
+  summary(): Promise<CollectionSummary>;
   /** Held while a version is reserved, staged and published. */
   lock(pid: number): Promise<Lock>;
   /** Raises the counter durably; a number is never given twice. Hold the lock. */

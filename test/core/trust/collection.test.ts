@@ -122,7 +122,7 @@ describe('a new collection', () => {
     expect(await readdir(path.join(directory, 'certificates'))).toHaveLength(2);
     expect(await readdir(path.join(directory, 'revocation'))).toHaveLength(2);
     expect(await readFile(path.join(directory, 'keys', key!), 'utf8')).toContain('PGP PRIVATE KEY BLOCK');
-    const summary = collection.summary();
+    const summary = await collection.summary();
     expect(summary.roles.map(({ role }) => role)).toEqual([
       'root',
       'timestamp',
@@ -365,11 +365,11 @@ describe('publishing', () => {
     for (const { name, bytes } of files)
       if (!name.endsWith('timestamp.json')) await writeFile(path.join(collection.directory, name), bytes);
     const between = await openCollection(collection.directory, DEFAULT_LIMITS);
-    expect(between.summary().version).toBe(1);
+    expect((await between.summary()).version).toBe(1);
     expect(between.images.size).toBe(0);
     const after = await between.publish(files);
-    expect(after.summary().version).toBe(2);
-    expect((await after.publish(files)).summary().version).toBe(2);
+    expect((await after.summary()).version).toBe(2);
+    expect((await (await after.publish(files)).summary()).version).toBe(2);
   });
 
   it('does not go back, and loses no name of another export', async () => {

@@ -21,6 +21,9 @@ export interface ReadmeFacts {
   readonly base?: { readonly version: number; readonly blobs: number } | undefined;
 }
 
+/** Named one by one; more of them would make a text that nobody reads, and in the end one that a reader refuses. */
+const MOST_IMAGES = 1000;
+
 /** Plain ASCII, lines of at most 100 characters save for names and digests. */
 export function readmeText(facts: ReadmeFacts): Buffer {
   const lines = [
@@ -33,10 +36,15 @@ export function readmeText(facts: ReadmeFacts): Buffer {
     `Expires           ${facts.expires}`,
     '',
     `Images (${facts.images.length})`,
-    ...facts.images.flatMap(({ name, digest, platforms }) => [
-      `  ${name}`,
-      `    ${digest}${platforms.length > 0 ? `  ${platforms.join(' ')}` : ''}`,
-    ]),
+    ...facts.images
+      .slice(0, MOST_IMAGES)
+      .flatMap(({ name, digest, platforms }) => [
+        `  ${name}`,
+        `    ${digest}${platforms.length > 0 ? `  ${platforms.join(' ')}` : ''}`,
+      ]),
+    ...(facts.images.length > MOST_IMAGES
+      ? [`  and ${facts.images.length - MOST_IMAGES} more: index.json and sealift.json have them all`]
+      : []),
     ...(facts.images.length === 0
       ? ['  none: this bundle renews, rotates or withdraws what earlier ones brought']
       : []),

@@ -255,8 +255,8 @@ async function inTerminal(rounds: number): Promise<{ readonly first: Driven[]; r
     await walk.export([], bundle, { args: ['-f', list], timeout: 600_000 });
     await walk.pin(bundle, await walk.rootFingerprint());
     const steps = [
-      ['Which bundle', '\r'],
-      ['images chosen', '\r'],
+      ['bundle?', '\r'],
+      ['on their way in', '\r'],
     ] as const;
     const round = ['j', '\u001b[6~', 'G', 'g', ' ', 'a', 'a'];
     const timed = [...Array.from({ length: 10 }, () => round).flat(), ...'/team-4'];

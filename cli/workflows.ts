@@ -2,6 +2,7 @@
  * The way from the commands to the library: everything behind `await import()`, so that a command loads only
  * what it uses, and in one interface, so that tests can put something else in its place.
  */
+import type { GarbageOptions } from '../core/collect-garbage.ts';
 import type { Context } from '../core/context.ts';
 import type { ReceiptOptions } from '../core/delta/make-receipt.ts';
 import type { PinGateOptions } from '../core/delta/pin-gate.ts';
@@ -89,7 +90,7 @@ export interface Workflows {
   listStore(store: string): Promise<StoreListing>;
   splitBundle(...args: Parameters<typeof splitBundle>): Promise<SplitResult>;
   joinBundle(...args: Parameters<typeof joinBundle>): Promise<JoinResult>;
-  collectGarbage(store: string, options: { dryRun: boolean; pid: number; now: Date }): Promise<GarbageResult>;
+  collectGarbage(options: GarbageOptions, context: Pick<Context, 'now' | 'limits'>): Promise<GarbageResult>;
   serve(request: ServeRequest): Promise<RunningServer>;
   sync(request: SyncRequest, context: Context): Promise<SyncResult>;
   verifyDestination(request: VerifyDestinationRequest, context: Context): Promise<VerifyDestinationResult>;
@@ -155,19 +156,8 @@ export const coreWorkflows: Workflows = {
   },
   splitBundle: async (options, context) => (await import('../core/volumes.ts')).splitBundle(options, context),
   joinBundle: async (options, context) => (await import('../core/volumes.ts')).joinBundle(options, context),
-  collectGarbage: async (directory, { dryRun, pid, now }) => {
-    const [{ openStore }, { keptByReceipts }] = await Promise.all([
-      import('../core/store/store.ts'),
-      import('../core/delta/kept.ts'),
-    ]);
-    const store = await openStore(directory, { create: false });
-    const lock = await store.lock(pid);
-    try {
-      return await store.gc({ dryRun, keep: await keptByReceipts(directory, now, !dryRun) });
-    } finally {
-      await lock.release();
-    }
-  },
+  collectGarbage: async (options, context) =>
+    (await import('../core/collect-garbage.ts')).collectGarbage(options, context),
   serve: async ({ store: directory, gate, ...options }) =>
     (await import('../core/publish/serve.ts')).serveStore({ directory, gate, ...options }),
   sync: async (request, context) => (await import('./options/destination.ts')).runSync(request, context),

@@ -383,4 +383,6 @@ export interface GarbageResult {
   readonly removedBytes: number;
   readonly keptBlobs: number;
   readonly dryRun: boolean;
+  /** Head of the audit log, lower-case hex; absent where nothing was removed, or where there is no gate. */
+  readonly auditHead?: string | undefined;
 }

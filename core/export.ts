@@ -35,16 +35,10 @@ export async function exportBundle(options: ExportOptions, context: Context): Pr
     const collection = await openCollection(options.collection, context.limits);
     const { output } = options;
     options = { ...options, images: await namedBy(sources, options) };
-    if (options.volumes) {
-      if (output.kind === 'stream') throw volumesToStream();
+    if (options.volumes || options.encryptTo) {
+      if (output.kind === 'stream') throw options.volumes ? volumesToStream() : encryptedToStream();
       const { exportToVolumes } = await import('./exporting/volumes.ts');
-      return await exportToVolumes(
-        collection,
-        sources,
-        output,
-        { ...options, volumes: options.volumes },
-        context,
-      );
+      return await exportToVolumes(collection, sources, output, options, context);
     }
     return output.kind === 'stream'
       ? await exportToStream(collection, sources, output.stream as Writable, options, context)
@@ -82,6 +76,13 @@ async function namedBy(
   const named = await sources.named();
   throwFailures(sources.failed, images.length);
   return named;
+}
+
+function encryptedToStream(): SealiftError {
+  return new SealiftError('invalid-argument', 'an encrypted bundle does not go to standard output', {
+    subject: '--encrypt-to',
+    hint: 'name a file with --output images.tar.gpg, or let gpg encrypt: sealift export … -o - | gpg --encrypt -z 0 -r RECIPIENT',
+  });
 }
 
 function volumesToStream(): SealiftError {

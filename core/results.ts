@@ -132,6 +132,8 @@ export interface ExportResult {
   readonly volumes?:
     | { readonly size: number; readonly total: number; readonly written: readonly VolumeSummary[] }
     | undefined;
+  /** Fingerprints of the certificates it was encrypted to; `size` is that of the bundle inside. */
+  readonly encryptedTo?: readonly string[] | undefined;
   /** Absent where nothing was left out. */
   readonly base?: BaseSummary | undefined;
   readonly weakened: readonly Weakening[];

@@ -1,7 +1,9 @@
 /** Pins, and what a gate, a collection or a bundle says of its roots. */
 import { openBundleAt } from './bundle/open.ts';
 import type { BundleHead } from './bundle/reader.ts';
+import { openBundleStream } from './bundle/reader.ts';
 import type { Context } from './context.ts';
+import { openEncrypted } from './encryption/open.ts';
 import { SealiftError } from './errors.ts';
 import { readFileLimited } from './fs/durable.ts';
 import { type KeptRoot, openGate } from './gate/gate.ts';
@@ -12,6 +14,7 @@ import { readCertificate } from './trust/certificates.ts';
 import { openCollection } from './trust/collection.ts';
 import { parseRoot, type RootMetadata, rootFingerprint } from './trust/metadata.ts';
 import { TrustedSet } from './trust/trusted-set.ts';
+import type { BundleInput } from './workflow-options.ts';
 
 /** What somebody can read out over the phone. */
 export interface RootSummary {
@@ -31,6 +34,8 @@ export interface PinOptions {
   readonly gate: string;
   /** Path of a bundle, or of a root file where its keys are native. */
   readonly source: string;
+  /** The bundle at `source`, where it is encrypted. */
+  readonly encrypted?: Extract<BundleInput, { kind: 'encrypted' }> | undefined;
   /** SHA-256 of the canonical `signed` of a root, 64 hex digits, from another way than the medium. */
   readonly fingerprint: string;
   /** Names the collection may speak about; empty for all. */
@@ -63,7 +68,7 @@ export async function pinRoot(options: PinOptions, context: Context): Promise<Pi
       },
     );
   }
-  const material = await readMaterial(options.source, context);
+  const material = await readMaterial(options.source, context, options.encrypted);
   const { root, certificates } = await findPinned(fingerprint, material, context);
   const gate = await openGate(options.gate, { create: true });
   const lock = await gate.lock(options.pid);
@@ -131,7 +136,11 @@ async function findPinned(
   };
 }
 
-async function readMaterial(source: string, context: Context): Promise<RootMaterial> {
+async function readMaterial(
+  source: string,
+  context: Context,
+  encrypted?: PinOptions['encrypted'],
+): Promise<RootMaterial> {
   const text = await readRootFile(source, context);
   if (text) {
     const root = parseRoot(text, { role: 'root', limits: context.limits, strict: true });
@@ -153,7 +162,9 @@ async function readMaterial(source: string, context: Context): Promise<RootMater
       certificates: [],
     };
   }
-  const bundle = await openBundleAt({ path: source }, context);
+  const bundle = encrypted
+    ? await openBundleStream(await openEncrypted(encrypted, context), context)
+    : await openBundleAt({ path: source }, context);
   try {
     const { head } = bundle;
     return {

@@ -85,6 +85,10 @@ export interface ExportOptions extends KeyAccess {
   readonly since?: SinceSpec | undefined;
   /** Cuts the bundle into volumes, beside each other at the output's path or on one medium after another. */
   readonly volumes?: VolumeOutput | undefined;
+  /** Certificates to encrypt to: each volume, or the whole, becomes an OpenPGP message. */
+  readonly encryptTo?: readonly { readonly path: string; readonly bytes: Uint8Array }[] | undefined;
+  /** Whether an encrypted bundle in a directory is read back from its medium. */
+  readonly readBack?: ((directory: string) => Promise<boolean>) | undefined;
   /** Replaces a file that is already at the output. */
   readonly force: boolean;
   /** Forces the sequential (archiver) or the positional writer; chosen by the output otherwise. */

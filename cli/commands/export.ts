@@ -4,6 +4,7 @@ import { inert, SealiftError } from '../../core/errors.ts';
 import type { Command } from '../command.ts';
 import { EXIT_CODES } from '../exit-codes.ts';
 import { transferOptions } from '../options/common.ts';
+import { encryptionFrom, encryptOptions } from '../options/encrypt.ts';
 import { listOptions, readLists } from '../options/lists.ts';
 import { loginFromOptions, loginOptions, withLogin } from '../options/login.ts';
 import { lookasideFrom, lookasideOptions } from '../options/lookaside.ts';
@@ -15,7 +16,7 @@ import { sinceFrom } from '../options/since.ts';
 import { archiveOptions, sourceOptions } from '../options/source.ts';
 import { sourceOptionsOf } from '../options/source-settings.ts';
 import { parseDuration, parseMoment } from '../options/values.ts';
-import { volumeOptions, volumesFrom } from '../options/volumes.ts';
+import { readBackFrom, volumeOptions, volumesFrom } from '../options/volumes.ts';
 import { previewText } from '../output/preview.ts';
 import { exportText } from '../output/report.ts';
 import { passphraseMissing } from './init.ts';
@@ -97,6 +98,7 @@ export const exportCommand: Command = {
       describe: 'sequential or positional (default: what the output allows)',
     },
     ...volumeOptions,
+    ...encryptOptions,
     ...sourceOptions,
     ...mirrorOptions,
     ...loginOptions,
@@ -113,6 +115,7 @@ export const exportCommand: Command = {
     'sealift export -f images.txt -f compose.yaml -o images.tar',
     'sealift export -f images.txt --volume-size fat32 -o /media/stick/images.tar',
     'sealift export -f images.txt --volume-size dvd --only-volume 3 -o /media/stick/images.tar',
+    'sealift export alpine:3.20 --encrypt-to gatekeeper.asc -o images.tar.gpg',
     'sealift export --metadata-only -o renewal.tar',
     'sealift export --since receipt.json -f images.txt -o delta.tar',
     'sealift export --since 17-T6QK-0TH7 -f images.txt -o delta.tar',
@@ -229,6 +232,8 @@ export const exportCommand: Command = {
         ...(since === undefined ? {} : { since }),
         force: args.flag('force'),
         volumes,
+        ...(await encryptionFrom(runtime)),
+        readBack: readBackFrom(runtime),
         writer,
         passphrase: async (purpose) => {
           const answer = await passphrase(purpose);

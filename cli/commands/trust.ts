@@ -2,6 +2,7 @@ import path from 'node:path';
 import { SealiftError } from '../../core/errors.ts';
 import type { Command } from '../command.ts';
 import { EXIT_CODES } from '../exit-codes.ts';
+import { decryptOptions, encryptedFrom } from '../options/bundle.ts';
 import { parseFingerprint } from '../options/values.ts';
 import { pinText, rootText, trustStatusText } from '../output/report.ts';
 
@@ -27,6 +28,7 @@ export const trustPinCommand: Command = {
       describe:
         'names this collection may sign, such as docker.io/acme/; may be given again (default: every name)',
     },
+    ...decryptOptions,
   },
   examples: [
     'sealift trust pin /media/stick/images.tar --fingerprint 1f3c…',
@@ -46,6 +48,7 @@ export const trustPinCommand: Command = {
       {
         gate: paths.gate.path,
         source,
+        encrypted: await encryptedFrom(runtime, [args.positional('ROOT') ?? '']),
         fingerprint: parseFingerprint(fingerprint, '--fingerprint'),
         scopes: args.list('scope'),
         actor: runtime.actor,

@@ -33,7 +33,7 @@ const MAX_KEY_BYTES = 1024 * 1024;
 export async function encryptedFrom(
   runtime: Runtime,
   given = runtime.args.positionals('BUNDLE'),
-): Promise<BundleInput | undefined> {
+): Promise<Extract<BundleInput, { kind: 'encrypted' }> | undefined> {
   const files = runtime.args.list('decrypt-key').map((file) => path.resolve(runtime.cwd, file));
   if (files.length === 0) return undefined;
   const keys = await Promise.all(

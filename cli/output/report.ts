@@ -244,7 +244,8 @@ export function exportText(result: ExportResult, view: TextView): string {
   // There the medium is mounted somewhere else; the name of the file is what stays.
   const name = toStream ? 'BUNDLE' : path.basename(result.output);
   const { volumes } = result;
-  const file = volumes ? volumeName(name, 1) : name;
+  const encrypted = result.encryptedTo !== undefined;
+  const file = volumes ? `${volumeName(name, 1)}${encrypted ? '.gpg' : ''}` : name;
   const reused = result.written.resumedBytes;
   return lines(
     `${style.pass} ${style.good('written')}  ${style.bold(toStream ? 'to standard output' : inert(result.output, 4096))}  ${formatSize(result.size)}`,
@@ -254,6 +255,7 @@ export function exportText(result: ExportResult, view: TextView): string {
       ['expires', expiry(collection.expires, now)],
       ['blobs', `${result.blobs.count}, ${formatSize(result.blobs.bytes)}`],
       baseFact(result.base),
+      ...(result.encryptedTo ?? []).map((fingerprint) => ['encrypted to', fingerprint] as const),
       result.resumed
         ? [
             'resumed',
@@ -282,14 +284,23 @@ export function exportText(result: ExportResult, view: TextView): string {
     heading(style, 'On the sealed side'),
     '  the first time, pin the root; read the fingerprint out over the phone, it must not come from the stick:',
     groupedFingerprint(collection.rootFingerprint).map((group) => `    ${style.bold(group)}`),
-    command('sealift', 'trust', 'pin', file, '--fingerprint', collection.rootFingerprint),
+    command(
+      ...['sealift', 'trust', 'pin', file, '--fingerprint', collection.rootFingerprint],
+      ...(encrypted ? ['--decrypt-key', 'KEY'] : []),
+    ),
     '  every time:',
-    command('sealift', 'import', file),
+    command('sealift', 'import', file, ...(encrypted ? ['--decrypt-key', 'KEY'] : [])),
     '  by hand, with stock tools; README.txt in the bundle has the commands:',
-    volumes
-      ? `    cat ${inert(name)}.??? | tar -xOf - README.txt`
-      : command('tar', '-xOf', file, 'README.txt'),
+    readmeCommand(name, file, volumes !== undefined, encrypted),
   );
+}
+
+function readmeCommand(name: string, file: string, cut: boolean, encrypted: boolean): string {
+  const unpack = 'tar -xOf - README.txt';
+  if (encrypted && cut)
+    return `    for volume in ${shellQuote(inert(name))}.???.gpg; do gpg --decrypt "$volume"; done | ${unpack}`;
+  if (encrypted) return `    gpg --decrypt ${shellQuote(inert(file))} | ${unpack}`;
+  return cut ? `    cat ${inert(name)}.??? | ${unpack}` : command('tar', '-xOf', file, 'README.txt');
 }
 
 function withdrawnLines(result: VerifyResult, style: Style): readonly string[] {

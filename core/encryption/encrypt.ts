@@ -101,5 +101,9 @@ export async function* encryptStream(
 
 /** As the library takes streams. */
 export function webStream(content: AsyncIterable<Uint8Array>): ReadableStream<Uint8Array> {
-  return Readable.toWeb(Readable.from(content, { objectMode: true })) as ReadableStream<Uint8Array>;
+  // One piece at a time: pieces are large, and the default is to hold sixteen of them.
+  const stream = Readable.from(content, { objectMode: true, highWaterMark: 1 });
+  return Readable.toWeb(stream, {
+    strategy: { highWaterMark: 0, size: () => 1 },
+  }) as ReadableStream<Uint8Array>;
 }

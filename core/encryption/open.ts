@@ -10,9 +10,7 @@ import type { Context } from '../context.ts';
 import { inert, SealiftError } from '../errors.ts';
 import type { BundleInput } from '../workflow-options.ts';
 import { decryptStream, openDecryptionKey } from './decrypt.ts';
-
-/** Behind the name of a bundle, or of a volume. */
-export const ENCRYPTED_ENDING = '.gpg';
+import { ENCRYPTED_ENDING } from './names.ts';
 
 export type EncryptedInput = Extract<BundleInput, { kind: 'encrypted' }>;
 

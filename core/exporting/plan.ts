@@ -390,6 +390,7 @@ export function requestHash(options: ExportOptions): string {
       ...(options.policy === undefined ? {} : { policy: options.policy }),
       ...(options.metadataOnly ? { metadataOnly: true } : {}),
       ...(options.volumes ? { volumeSize: options.volumes.size } : {}),
+      ...(options.encryptTo ? { encryptTo: options.encryptTo.map(({ bytes }) => sha256Hex(bytes)) } : {}),
       ...(options.since ? { since: { ...options.since } } : {}),
     }),
   );

@@ -10,15 +10,18 @@ import { forgetOldest, type LoggedVolume, openVolumeLog, type VolumeLog } from '
 import {
   assertPortableName,
   cutVolumes,
+  MAX_VOLUMES,
+  MIN_VOLUME_SIZE,
   type VolumeCut,
   volumeIndexName,
   volumeName,
 } from '../bundle/volumes/names.ts';
-import { type FoundVolume, findVolumes } from '../bundle/volumes/set.ts';
-import { createVolumeFiles, partialSize, partialVolume, type VolumeTarget } from '../bundle/volumes/sink.ts';
+import { createVolumeFiles, partialSize, type VolumeTarget } from '../bundle/volumes/sink.ts';
 import { encodeVolumeIndex } from '../bundle/volumes/volume-index.ts';
 import { TaintedVolumes, writeVolumes } from '../bundle/volumes/writer.ts';
 import type { Context } from '../context.ts';
+import type { Recipients } from '../encryption/encrypt.ts';
+import { ENCRYPTED_ENDING, messageOverhead } from '../encryption/names.ts';
 import { inert, isSealiftError, SealiftError } from '../errors.ts';
 import { makeDirectory, writeFileDurably } from '../fs/durable.ts';
 import { assertFits, inspectFileSystem } from '../fs/space.ts';
@@ -36,6 +39,20 @@ import { announceTransfer, digestOfPath, openTransfer } from './transfer.ts';
 type FileOutput = Extract<ExportOptions['output'], { kind: 'file' }>;
 type VolumeExport = ExportOptions & { readonly volumes: VolumeOutput };
 
+/** What the volumes are files of, and what these are called. */
+interface Form {
+  /** Path of the bundle the volumes make. */
+  readonly file: string;
+  /** File name of a volume. */
+  nameOf(number: number): string;
+  /** Whom they are encrypted to, each volume a message of its own; absent where they are the plain bytes. */
+  readonly recipients?: Recipients | undefined;
+  /** Plain bytes of each volume but the last. */
+  readonly size: number;
+  /** False where one file is the whole. */
+  readonly numbered: boolean;
+}
+
 /** Bytes after which finished blobs are made durable and entered in the journal. */
 const SYNC_EVERY = 64 * 1024 * 1024;
 /** Room for the list of volumes and what a file system needs for names. */
@@ -51,23 +68,28 @@ export async function exportToVolumes(
   collection: Collection,
   sources: SourceSet,
   output: FileOutput,
-  options: VolumeExport,
+  given: ExportOptions,
   context: Context,
 ): Promise<ExportResult> {
-  const file = path.resolve(output.path);
-  assertPortableName(path.basename(file));
+  const form = await formOf(output, given, context);
+  // A single message is a volume that holds everything.
+  const options: VolumeExport = {
+    ...given,
+    volumes: given.volumes ?? { size: form.size, readBack: given.readBack ?? (async () => false) },
+  };
+  const { file } = form;
   await makeDirectory(path.dirname(file));
   const journal = openJournal(collection.directory, file);
   const log = openVolumeLog(journal.directory);
   try {
     if (options.volumes.only !== undefined)
-      return await remakeVolume(collection, sources, { file, journal, log }, options, context);
+      return await remakeVolume(collection, sources, { form, journal, log }, options, context);
     const finished = (await log.read()).finished;
     const found = finished
       ? ({ state: 'none' } as const)
       : await findInterrupted(journal, collection, options, context);
     const resumed = found.state !== 'none';
-    if (!resumed) await refuseExisting(file, options.force);
+    if (!resumed) await refuseExisting(form, options.force);
     const plan = resumed
       ? found.plan
       : await planExport(
@@ -78,7 +100,7 @@ export async function exportToVolumes(
           context,
           'reuse' in found ? found.reuse : undefined,
         );
-    const cuts = cutVolumes(plan.bundle.layout.size, options.volumes.size);
+    const cuts = cutVolumes(plan.bundle.layout.size, form.size);
     if (resumed) {
       context.emit({
         type: 'notice',
@@ -88,12 +110,12 @@ export async function exportToVolumes(
       });
     } else {
       await log.remove();
-      await removePartials(path.dirname(file), path.basename(file), cuts);
+      await removePartials(form, cuts);
       await journal.begin(plan.journal);
     }
     // The first volume may leave the house while the last is being written.
     const published = await publish(collection, plan.journal);
-    const job: Job = { file, journal, log, plan, cuts };
+    const job: Job = { form, journal, log, plan, cuts };
     const stretch = await whereToGoOn(job, context);
     const written = await transfer(job, stretch, sources, options, context);
     await log.finish();
@@ -107,25 +129,66 @@ export async function exportToVolumes(
       resumed,
       options,
     );
-    return { ...result, volumes: { size: options.volumes.size, total: cuts.length, written } };
+    return toldOf(result, form, given.volumes && { total: cuts.length, written });
   } finally {
     await journal.close();
   }
 }
 
+async function formOf(
+  output: FileOutput,
+  { volumes, encryptTo }: ExportOptions,
+  context: Context,
+): Promise<Form> {
+  const file = path.resolve(output.path);
+  const base = path.basename(file);
+  if (volumes) assertPortableName(encryptTo ? `${base}${ENCRYPTED_ENDING}` : base);
+  if (!encryptTo) {
+    const size = volumes?.size ?? Number.MAX_SAFE_INTEGER;
+    return { file, size, numbered: true, nameOf: (number) => volumeName(base, number) };
+  }
+  const { readRecipients } = await import('../encryption/encrypt.ts');
+  const recipients = await readRecipients(encryptTo, context.now);
+  if (!volumes)
+    return { file, size: Number.MAX_SAFE_INTEGER, numbered: false, nameOf: () => base, recipients };
+  // The message has to fit where the volume was to fit.
+  const size = volumes.size - messageOverhead(recipients);
+  if (size < MIN_VOLUME_SIZE) {
+    throw new SealiftError('invalid-argument', 'a volume is too small to be encrypted', {
+      subject: '--volume-size',
+      got: volumes.size,
+      want: MIN_VOLUME_SIZE + messageOverhead(recipients),
+    });
+  }
+  const nameOf = (number: number) => `${volumeName(base, number)}${ENCRYPTED_ENDING}`;
+  return { file, size, numbered: true, nameOf, recipients };
+}
+
+function toldOf(
+  result: ExportResult,
+  { size, recipients }: Form,
+  volumes: { readonly total: number; readonly written: readonly VolumeSummary[] } | undefined,
+): ExportResult {
+  return {
+    ...result,
+    ...(volumes ? { volumes: { size, ...volumes } } : {}),
+    ...(recipients ? { encryptedTo: recipients.fingerprints } : {}),
+  };
+}
+
 interface Job {
-  /** Path of the bundle the volumes make. */
-  readonly file: string;
+  readonly form: Form;
   readonly journal: Journal;
   readonly log: VolumeLog;
   readonly plan: SignedPlan;
   readonly cuts: readonly VolumeCut[];
 }
 
-async function refuseExisting(file: string, force: boolean): Promise<void> {
+async function refuseExisting(form: Form, force: boolean): Promise<void> {
   if (force) return;
-  const [there] = await volumesThere(path.dirname(file), path.basename(file));
-  const subject = there?.path ?? ((await sizeOf(file)) === undefined ? undefined : file);
+  const { file } = form;
+  const [first] = await volumesThere(path.dirname(file), form);
+  const subject = first ?? ((await sizeOf(file)) === undefined ? undefined : file);
   if (subject === undefined) return;
   throw new SealiftError('destination-exists', 'the output is there already', {
     subject: inert(subject),
@@ -133,8 +196,29 @@ async function refuseExisting(file: string, force: boolean): Promise<void> {
   });
 }
 
-async function removePartials(directory: string, base: string, cuts: readonly VolumeCut[]): Promise<void> {
-  for (const { number } of cuts) await rm(partialVolume(directory, base, number), { force: true });
+/** Paths of volumes of this bundle in a directory. */
+async function volumesThere(directory: string, form: Form, but?: number): Promise<readonly string[]> {
+  const known = new Set(Array.from({ length: MAX_VOLUMES }, (_, index) => form.nameOf(index + 1)));
+  if (but !== undefined) known.delete(form.nameOf(but));
+  const names = await readdir(directory).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return [];
+    throw error;
+  });
+  return names.filter((name) => known.has(name)).map((name) => path.join(directory, name));
+}
+
+/** Where a volume is while it is being written. */
+function partialOf({ nameOf }: Form, directory: string, number: number): string {
+  return path.join(directory, `.${nameOf(number)}.partial`);
+}
+
+async function removePartials(form: Form, cuts: readonly VolumeCut[]): Promise<void> {
+  for (const { number } of cuts) await rm(partialOf(form, path.dirname(form.file), number), { force: true });
+}
+
+/** Bytes of a partial volume that can be gone on from; none of a message. */
+async function keptOf(form: Form, directory: string, number: number): Promise<number> {
+  return form.recipients ? 0 : partialSize(directory, path.basename(form.file), number);
 }
 
 /** Volumes that are whole, from the first on without a gap. */
@@ -143,7 +227,7 @@ function contiguous(volumes: readonly LoggedVolume[]): readonly LoggedVolume[] {
 }
 
 /** Behind the volumes that are whole, and in the partial one behind the blobs that are. */
-async function whereToGoOn({ file, journal, log, plan, cuts }: Job, context: Context): Promise<Stretch> {
+async function whereToGoOn({ form, journal, log, plan, cuts }: Job, context: Context): Promise<Stretch> {
   const { layout, blobs } = plan.bundle;
   const end = layout.size;
   const done = await journal.done();
@@ -165,7 +249,8 @@ async function whereToGoOn({ file, journal, log, plan, cuts }: Job, context: Con
     }
   }
   const border = endOf(whole);
-  const there = await missingOf(file, whole);
+  const { file } = form;
+  const there = await missingOf(form, whole);
   if (there.length > 0) {
     context.emit({
       type: 'notice',
@@ -174,28 +259,29 @@ async function whereToGoOn({ file, journal, log, plan, cuts }: Job, context: Con
       message: `volumes 1 to ${whole.length} were written earlier; ${there.length} of them are not in ${inert(path.dirname(file))}. If they are on no other medium either, --only-volume makes one again`,
     });
   }
-  const partial = await partialSize(path.dirname(file), path.basename(file), whole.length + 1);
+  const partial = await keptOf(form, path.dirname(file), whole.length + 1);
   const start = safe > border && safe <= border + partial ? safe : border;
   return { start, end };
 }
 
-async function missingOf(file: string, volumes: readonly LoggedVolume[]): Promise<number[]> {
+async function missingOf({ file, nameOf }: Form, volumes: readonly LoggedVolume[]): Promise<number[]> {
   const missing: number[] = [];
   for (const { number } of volumes) {
-    if (!(await stat(volumeName(file, number)).catch(() => undefined))) missing.push(number);
+    if (!(await stat(path.join(path.dirname(file), nameOf(number))).catch(() => undefined)))
+      missing.push(number);
   }
   return missing;
 }
 
 /** Writes a stretch of the bundle into its volumes; those that were written. */
 async function transfer(
-  { file, journal, log, plan, cuts }: Job,
+  { form, journal, log, plan, cuts }: Job,
   { start, end }: Stretch,
   sources: SourceSet,
   options: VolumeExport,
   context: Context,
 ): Promise<VolumeSummary[]> {
-  const base = path.basename(file);
+  const base = path.basename(form.file);
   const { bundle } = plan;
   const before = (await log.read()).volumes;
   const hashes: (string | undefined)[] = [];
@@ -206,11 +292,15 @@ async function transfer(
   const manifestBytes =
     plan.journal.head.find(({ name }) => name === 'sealift.json')?.bytes ?? Buffer.alloc(0);
   const manifestSha256 = createHash('sha256').update(manifestBytes).digest('hex');
-  const media = createMedia(file, cuts.length, options.volumes, context);
-  const files = createVolumeFiles(
-    { directory: media.directory, base, readBack: options.volumes.readBack },
-    context,
-  );
+  const media = createMedia(form, cuts.length, options.volumes, context);
+  const { readBack } = options.volumes;
+  const { recipients, nameOf } = form;
+  const files = recipients
+    ? (await import('../encryption/sink.ts')).createEncryptedFiles(
+        { directory: media.directory, nameOf, readBack, recipients },
+        context,
+      )
+    : createVolumeFiles({ directory: media.directory, base, readBack }, context);
   const target: VolumeTarget = {
     async open(cut, from) {
       if (from === 0) await media.prepare(cut);
@@ -258,20 +348,24 @@ async function transfer(
         await mark();
         hashes[cut.number - 1] = sha256;
         const directory = media.directory();
-        await writeFileDurably(
-          path.join(directory, volumeIndexName(base)),
-          encodeVolumeIndex({
-            name: base,
-            manifestSha256,
-            size: bundle.layout.size,
-            volumeSize: options.volumes.size,
-            hashes,
-          }),
-        );
+        // Of messages there is no list: each finds its own damage, and nothing of the bundle is told.
+        if (!recipients) {
+          await writeFileDurably(
+            path.join(directory, volumeIndexName(base)),
+            encodeVolumeIndex({
+              name: base,
+              manifestSha256,
+              size: bundle.layout.size,
+              volumeSize: form.size,
+              hashes,
+            }),
+          );
+        }
         if (options.volumes.only === undefined)
           await log.add({ number: cut.number, sha256, ...(prefix === undefined ? {} : { prefix }) });
-        const place = path.join(directory, volumeName(base, cut.number));
+        const place = path.join(directory, nameOf(cut.number));
         written.push({ number: cut.number, path: place, size: cut.size, sha256 });
+        if (!form.numbered) return;
         context.emit({
           type: 'notice',
           level: 'info',
@@ -301,7 +395,7 @@ async function transfer(
     await mark();
   } catch (error) {
     if (!(error instanceof TaintedVolumes)) throw error;
-    await discard(error.first, { file: path.join(media.directory(), base), log, cuts });
+    await discard(error.first, media.directory(), { form, log, cuts });
     throw error.cause;
   } finally {
     await source.close();
@@ -312,12 +406,13 @@ async function transfer(
 /** Volumes that hold bytes of a blob that was not right are nothing to go on from. */
 async function discard(
   first: number,
-  { file, log, cuts }: Pick<Job, 'file' | 'log' | 'cuts'>,
+  directory: string,
+  { form, log, cuts }: Pick<Job, 'form' | 'log' | 'cuts'>,
 ): Promise<void> {
   await log.forget(first);
   for (const { number } of cuts.slice(first - 1)) {
-    await rm(partialVolume(path.dirname(file), path.basename(file), number), { force: true });
-    await rm(volumeName(file, number), { force: true });
+    await rm(partialOf(form, directory, number), { force: true });
+    await rm(path.join(directory, form.nameOf(number)), { force: true });
   }
 }
 
@@ -328,9 +423,10 @@ interface Media {
   prepare(cut: VolumeCut): Promise<void>;
 }
 
-function createMedia(file: string, total: number, volumes: VolumeOutput, context: Context): Media {
-  const base = path.basename(file);
-  let directory = path.dirname(file);
+function createMedia(form: Form, total: number, volumes: VolumeOutput, context: Context): Media {
+  const base = path.basename(form.file);
+  const overhead = form.recipients ? messageOverhead(form.recipients) : 0;
+  let directory = path.dirname(form.file);
   /** The file system that was written to last; undefined where a person has just said that there is one. */
   let device: bigint | undefined;
 
@@ -358,11 +454,11 @@ function createMedia(file: string, total: number, volumes: VolumeOutput, context
 
   /** Why a volume cannot go where the medium is now; undefined where it can. */
   async function unfit(cut: VolumeCut): Promise<SealiftError | undefined> {
-    const others = (await volumesThere(directory, base)).filter(({ number }) => number !== cut.number);
-    const needed = cut.size - (await partialSize(directory, base, cut.number));
+    const others = await volumesThere(directory, form, cut.number);
+    const needed = cut.size + overhead - (await keptOf(form, directory, cut.number));
     const facts = await inspectFileSystem(directory);
     try {
-      assertFits(facts, needed + SLACK, cut.size, directory);
+      assertFits(facts, needed + SLACK, cut.size + overhead, directory);
     } catch (error) {
       if (isSealiftError(error) && error.code === 'destination-full') return error;
       throw error;
@@ -409,13 +505,6 @@ function createMedia(file: string, total: number, volumes: VolumeOutput, context
   };
 }
 
-/** Volumes of a bundle in a directory that is written to; errors as the system gives them. */
-async function volumesThere(directory: string, base: string): Promise<readonly FoundVolume[]> {
-  return findVolumes(directory, base).catch((error: unknown) => {
-    throw isSealiftError(error) && error.cause !== undefined ? error.cause : error;
-  });
-}
-
 /**
  * One volume of an export that was finished, the same bytes again.
  * @throws SealiftError `invalid-argument` where nothing is known of such an export, or it was another one
@@ -423,12 +512,13 @@ async function volumesThere(directory: string, base: string): Promise<readonly F
 async function remakeVolume(
   collection: Collection,
   sources: SourceSet,
-  { file, journal, log }: Pick<Job, 'file' | 'journal' | 'log'>,
+  { form, journal, log }: Pick<Job, 'form' | 'journal' | 'log'>,
   options: VolumeExport,
   context: Context,
 ): Promise<ExportResult> {
-  const { volumes } = options;
-  const { only = 1 } = volumes;
+  const { only = 1 } = options.volumes;
+  const { file } = form;
+  const place = path.join(path.dirname(file), form.nameOf(only));
   const found = await journal.read();
   const known = (await log.read()).volumes;
   if (!found || known.length === 0) {
@@ -444,7 +534,7 @@ async function remakeVolume(
     });
   }
   const plan = planFromJournal(found, context);
-  const cuts = cutVolumes(plan.bundle.layout.size, volumes.size);
+  const cuts = cutVolumes(plan.bundle.layout.size, form.size);
   const [cut] = chooseVolumes(cuts, only);
   if (!cut || !known.some(({ number }) => number === only)) {
     throw new SealiftError('invalid-argument', `volume ${only} has not been written yet`, {
@@ -452,15 +542,15 @@ async function remakeVolume(
       hint: 'run the command without --only-volume; it goes on where it stopped',
     });
   }
-  if (!options.force && (await sizeOf(volumeName(file, only))) !== undefined) {
+  if (!options.force && (await sizeOf(place)) !== undefined) {
     throw new SealiftError('destination-exists', 'the volume is there already', {
-      subject: inert(volumeName(file, only)),
+      subject: inert(place),
       hint: 'replace it with --force',
     });
   }
-  await rm(partialVolume(path.dirname(file), path.basename(file), only), { force: true });
+  await rm(partialOf(form, path.dirname(file), only), { force: true });
   const stretch = { start: cut.offset, end: cut.offset + cut.size };
-  const written = await transfer({ file, journal, log, plan, cuts }, stretch, sources, options, context);
+  const written = await transfer({ form, journal, log, plan, cuts }, stretch, sources, options, context);
   const result = await exportResult(
     collection,
     file,
@@ -469,5 +559,5 @@ async function remakeVolume(
     false,
     options,
   );
-  return { ...result, volumes: { size: volumes.size, total: cuts.length, written } };
+  return toldOf(result, form, { total: cuts.length, written });
 }

@@ -1,6 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import type { Delegations } from '../../../core/trust/metadata.ts';
 import {
+  delegationOf,
   findName,
   findNameLoading,
   listTargets,
@@ -86,6 +88,38 @@ async function build(shape: (sim: TufSimulator) => void): Promise<TrustedSet> {
 }
 
 const roleOf = (set: TrustedSet, name: string) => resolveTarget(set, name)?.role;
+
+describe('who a name is handed to', () => {
+  const text = fc.string({ unit: fc.constantFrom('a', 'b', '/', '*', '?'), maxLength: 6 });
+  const name = fc.string({ unit: fc.constantFrom('a', 'b', '/'), maxLength: 8 });
+  const roles = fc.array(fc.array(text, { maxLength: 3 }), { maxLength: 6 });
+  const delegations = (paths: readonly (readonly string[])[]): Delegations => ({
+    keys: new Map(),
+    roles: paths.map((patterns, at) => ({
+      name: `role-${at}`,
+      keyids: [],
+      threshold: 1,
+      paths: patterns,
+      terminating: true,
+    })),
+  });
+
+  it('is the first whose patterns match, as if each were tried', () => {
+    fc.assert(
+      fc.property(roles, name, (paths, wanted) => {
+        const all = delegations(paths);
+        const first = all.roles.find((role) => role.paths.some((pattern) => oracle(pattern, wanted)));
+        expect(delegationOf(all, wanted)).toBe(first);
+      }),
+      { numRuns: 5000 },
+    );
+  });
+
+  it('is nobody where nothing is delegated', () => {
+    expect(delegationOf(undefined, 'a/b')).toBeUndefined();
+    expect(delegationOf(delegations([]), 'a/b')).toBeUndefined();
+  });
+});
 
 describe('the search', () => {
   it('lets a namespace answer for its names, and nobody else', async () => {

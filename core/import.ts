@@ -506,6 +506,12 @@ function createKeeper(
   return {
     async keep(set: TrustedSet): Promise<void> {
       await tellWeakened();
+      const { version } = set.root;
+      if (last && version > last.version) {
+        // It stays, whatever becomes of the rest of the bundle.
+        const fields = { collection: collectionId, root: version, fingerprint: rootFingerprint(set.root) };
+        await gate.audit({ now, actor, event: 'trust-moved', fields });
+      }
       await gate.save(collectionId, change(set));
     },
     async finish(trust: TrustJudgement): Promise<void> {

@@ -408,6 +408,14 @@ describe('what goes wrong on the way', () => {
     expect(world.imagesState()).toEqual(before);
     const gate = await openGate(world.gate, { create: false });
     expect((await gate.collections())[0]?.root.version).toBe(2);
+    // The log says so, although the bundle was refused.
+    const log = readFileSync(path.join(world.gate, 'audit.log'), 'utf8').trimEnd().split('\n').slice(-3);
+    expect(log.map((line) => (JSON.parse(line) as { event: string }).event)).toEqual([
+      'trust-moved',
+      'trust-moved',
+      'refused',
+    ]);
+    expect(log[0]).toContain('"root":2');
     // The stolen key is worth nothing from here on.
     expect(await codeOf(story.import(first, 2))).toBe('signature-threshold');
     // Also where no other part of the metadata arrived.

@@ -84,6 +84,7 @@ export const ERROR_CODES = {
   'clock-jump': ['trust', 'the bundle is from too far in the future, or would move the clock too far'],
   'lifetime-too-long': ['trust', 'metadata wants to be valid for longer than 400 days'],
   'policy-missing': ['trust', 'the policy that was set is gone, or is not the one that was set'],
+  'officers-missing': ['trust', 'the officers that were set are gone, or are not those that were set'],
   'signature-expired': ['trust', 'a signature has expired'],
   'requirement-unmet': ['trust', 'evidence the publisher or the policy demands is not there'],
   'check-refused': ['trust', 'the check command of the import refuses an image'],
@@ -110,6 +111,7 @@ export const ERROR_CODES = {
   'passphrase-needed': ['needed', 'a passphrase is needed and there is no way to ask for it'],
   'signature-needed': ['needed', 'a signature by a key that is not here is needed'],
   'decryption-key-needed': ['needed', 'a bundle is encrypted to keys that are not here'],
+  'approval-needed': ['needed', 'too few officers have approved the bundle'],
   'base-needed': ['needed', 'the bundle is a delta and its base is not here'],
   'volume-missing': ['needed', 'a volume of the bundle is needed that is not here'],
   'medium-needed': [

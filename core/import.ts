@@ -4,6 +4,7 @@
  * to the rest.
  */
 import { createHash } from 'node:crypto';
+import { bundleToApprove, checkApprovals } from './admission/approvals.ts';
 import { auditImport } from './admission/audit.ts';
 import {
   askCheckCommand,
@@ -199,7 +200,14 @@ async function admitBundle(
       );
       const asked = selectImages(applyDecisions(trust.images, content), options.only);
       let chosen = choosePassing(asked, content, options);
-      const report = reportOf(trust, asked, checklist, intake, options, policy);
+      const approved = bundleToApprove(trust.collectionId, trust.collection.version, reader.head.manifest);
+      const { time } = trust.set;
+      const approvals = await checkApprovals(approved, options, chosen.length > 0, time, checklist, context);
+      const report: VerifyResult = {
+        ...reportOf(trust, asked, checklist, intake, options, policy),
+        manifest: approved.manifest,
+        ...(approvals ? { approvals } : {}),
+      };
       if (options.confirm && !(await options.confirm(report)))
         throw new SealiftError('cancelled', 'import was declined');
       const wanted = blobsOf(chosen, content);
@@ -277,6 +285,7 @@ async function admitBundle(
             chosen,
             refused,
             policy,
+            approvals: approvals?.given ?? [],
             withdrawn: [...withdrawn],
             ...(options.direct && { destinations: prepared.map(({ publication }) => publication.location) }),
           };

@@ -207,6 +207,13 @@ export interface PolicyInUse {
   readonly sha256: string;
 }
 
+export interface ApprovalSummary {
+  /** Name of the officer, for people. */
+  readonly officer: string;
+  readonly keyId: string;
+  readonly approvedAt: string;
+}
+
 export interface VerifyResult {
   readonly bundle: string;
   readonly size: number;
@@ -230,6 +237,10 @@ export interface VerifyResult {
   readonly rehearsal?: RehearsalSummary | undefined;
   /** The policy that was applied; that there is none is stated in every report. */
   readonly policy: 'none' | PolicyInUse;
+  /** SHA-256 of sealift.json, lower-case hex: what officers sign. */
+  readonly manifest?: string | undefined;
+  /** How many officers have to approve, and who has; absent where none have to. */
+  readonly approvals?: { readonly needed: number; readonly given: readonly ApprovalSummary[] } | undefined;
   readonly weakened: readonly Weakening[];
 }
 

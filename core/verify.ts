@@ -2,6 +2,7 @@
 import { read } from 'node:fs';
 import type { Readable } from 'node:stream';
 import { promisify } from 'node:util';
+import { bundleToApprove, checkApprovals } from './admission/approvals.ts';
 import type { BundleManifest } from './bundle/manifest.ts';
 import { openBundleAt } from './bundle/open.ts';
 import {
@@ -74,6 +75,8 @@ export async function verifyBundle(options: VerifyOptions, context: Context): Pr
       policy,
       rehearsal?.base ?? (await findBase(options)),
     );
+    const approved = bundleToApprove(trust.collectionId, trust.collection.version, reader.head.manifest);
+    const approvals = await checkApprovals(approved, options, false, trust.set.time, checklist, context);
     const images = selectImages(applyDecisions(trust.images, judged), options.names);
     if (options.deep) {
       await checklist.run('layers', async () => {
@@ -95,6 +98,8 @@ export async function verifyBundle(options: VerifyOptions, context: Context): Pr
       base: baseSummary(trust.manifest),
       ...(rehearsed ? { rehearsal: rehearsed } : {}),
       policy: policyInUse(policy),
+      manifest: approved.manifest,
+      ...(approvals ? { approvals } : {}),
       weakened: trust.weakened,
     };
   } finally {

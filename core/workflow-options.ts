@@ -140,6 +140,8 @@ export interface VerifyOptions {
   readonly deep: boolean;
   /** Policy file to judge by instead of the gate's. */
   readonly policy?: string | undefined;
+  /** Files with approvals, beside those in the gate and next to the bundle. */
+  readonly approvals?: readonly string[] | undefined;
   /** Judges as the gate of this receipt would, on the other side; `collection` is the one that has pinned the gate. */
   readonly rehearse?: { readonly receipt: string; readonly collection: string } | undefined;
   /** Store in which the base of a delta is looked for, where there is one. */
@@ -158,6 +160,8 @@ export interface ImportOptions {
   readonly only: readonly string[];
   /** Lets in what the policy takes where it refuses other images; without it nothing is let in then. */
   readonly admitPassing?: boolean | undefined;
+  /** Files with approvals, beside those in the gate and next to the bundle. */
+  readonly approvals?: readonly string[] | undefined;
   /** Asked about each image when its blobs are there and before it is let in. */
   readonly checkCommand?: CheckCommand | undefined;
   /** Earlier bundles in which the base of a delta is looked for, as bags of bytes. */

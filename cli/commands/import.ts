@@ -3,7 +3,7 @@ import type { Args, OptionGroup } from '../args.ts';
 import type { Command } from '../command.ts';
 import { EXIT_CODES } from '../exit-codes.ts';
 import { baseFrom, baseOptions } from '../options/base.ts';
-import { bundleFrom, decryptOptions, encryptedFrom, judgeOptions } from '../options/bundle.ts';
+import { approvalsFrom, bundleFrom, decryptOptions, encryptedFrom, judgeOptions } from '../options/bundle.ts';
 import { checkCommandFrom, checkCommandOptions } from '../options/check-command.ts';
 import { transferOptions } from '../options/common.ts';
 import {
@@ -95,6 +95,7 @@ export const importCommand: Command = {
         }),
         only: args.list('only'),
         admitPassing: args.flag('admit-passing'),
+        ...approvalsFrom(runtime),
         ...(checkCommand === undefined ? {} : { checkCommand }),
         ...baseFrom(runtime),
         overrides: { allowClockJump: args.flag('allow-clock-jump') },

@@ -1,4 +1,5 @@
 import type { Command } from '../command.ts';
+import { approveCommand } from './approve.ts';
 import { bundleMergeCommand, bundleRepackCommand, bundleSubsetCommand } from './bundle-rewrite.ts';
 import { bundleJoinCommand, bundleSplitCommand } from './bundle-volumes.ts';
 import { clientConfigCommand } from './client-config.ts';
@@ -12,6 +13,7 @@ import { inspectCommand } from './inspect.ts';
 import { loginCommand } from './login.ts';
 import { logoutCommand } from './logout.ts';
 import { lsCommand } from './ls.ts';
+import { officersClearCommand, officersListCommand, officersSetCommand } from './officers.ts';
 import { policyCheckCommand, policyClearCommand, policyExplainCommand, policySetCommand } from './policy.ts';
 import { receiptCommand, trustPinGateCommand } from './receipt.ts';
 import { serveCommand } from './serve.ts';
@@ -57,6 +59,7 @@ export const COMMANDS: readonly Command[] = [
   bundleRepackCommand,
   bundleSplitCommand,
   bundleJoinCommand,
+  approveCommand,
   importCommand,
   receiptCommand,
   lsCommand,
@@ -101,6 +104,9 @@ export const COMMANDS: readonly Command[] = [
   policyExplainCommand,
   policySetCommand,
   policyClearCommand,
+  officersSetCommand,
+  officersListCommand,
+  officersClearCommand,
   versionCommand,
   completionCommand,
 ];

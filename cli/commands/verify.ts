@@ -2,7 +2,14 @@ import path from 'node:path';
 import { SealiftError } from '../../core/errors.ts';
 import type { Command, Outcome, Runtime } from '../command.ts';
 import { EXIT_CODES } from '../exit-codes.ts';
-import { bundleFrom, decryptOptions, encryptedFrom, judgeOptions, volumesAmong } from '../options/bundle.ts';
+import {
+  approvalsFrom,
+  bundleFrom,
+  decryptOptions,
+  encryptedFrom,
+  judgeOptions,
+  volumesAmong,
+} from '../options/bundle.ts';
 import { transferOptions } from '../options/common.ts';
 import {
   bucketAccess,
@@ -95,6 +102,7 @@ export const verifyCommand: Command = {
         names: others,
         deep: !args.flag('no-deep'),
         ...(policy === undefined ? {} : { policy: path.resolve(runtime.cwd, policy) }),
+        ...approvalsFrom(runtime),
         store: paths.store.path,
         ...(receipt === undefined
           ? {}

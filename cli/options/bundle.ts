@@ -11,6 +11,12 @@ import { mediumFrom } from './volumes.ts';
 
 /** Options of commands that judge a bundle. */
 export const judgeOptions = {
+  approval: {
+    kind: 'list',
+    value: 'FILE',
+    describe:
+      "an officer's approval of the bundle; may be given again (those in the gate, and BUNDLE.*.approval beside the bundle, are found)",
+  },
   'allow-clock-jump': {
     kind: 'flag',
     describe: 'accept a bundle from more than 48 hours ahead of this clock (is recorded)',
@@ -91,4 +97,10 @@ export function volumesAmong(
 /** `bundle:FILE`, or FILE. */
 export function bundlePath(text: string, cwd: string): string {
   return path.resolve(cwd, text.startsWith('bundle:') ? text.slice('bundle:'.length) : text);
+}
+
+/** Files with approvals that were named. */
+export function approvalsFrom({ args, cwd }: Runtime): { readonly approvals?: readonly string[] } {
+  const files = args.list('approval').map((file) => path.resolve(cwd, file));
+  return files.length === 0 ? {} : { approvals: files };
 }

@@ -62,6 +62,10 @@ function admissionRows(one: Admission): string[][] {
     ['role', `${inert(one.role)}${need}: ${one.keys.length === 0 ? 'keys not told' : one.keys.join(', ')}`],
     ...(one.reason === '' ? [] : [['because', inert(one.reason)]]),
     ...one.signers.map(({ format, signer }) => ['evidence', `${inert(format)} by ${inert(signer)}`]),
+    ...one.approvals.map(({ officer, approvedAt, keyId }) => [
+      'approved',
+      `${approvedAt} by ${inert(officer)}, key ${keyId}`,
+    ]),
     ...(one.policy === undefined
       ? [['policy', 'none was set: the signatures of the collection decided']]
       : [

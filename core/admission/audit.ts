@@ -2,7 +2,7 @@
 import type { Context } from '../context.ts';
 import type { Gate } from '../gate/gate.ts';
 import type { PolicyInForce, TrustJudgement } from '../judge.ts';
-import type { ImageVerdict } from '../results.ts';
+import type { ApprovalSummary, ImageVerdict } from '../results.ts';
 import { nameOf } from '../verify.ts';
 import type { ImportOptions } from '../workflow-options.ts';
 
@@ -11,6 +11,7 @@ export interface Decided {
   readonly chosen: readonly ImageVerdict[];
   readonly refused: readonly ImageVerdict[];
   readonly policy: PolicyInForce | undefined;
+  readonly approvals: readonly ApprovalSummary[];
   /** Names that are in the store, or at a destination, and have been withdrawn. */
   readonly withdrawn: readonly string[];
   /** Places that are filled straight from the bundle. */
@@ -24,7 +25,7 @@ export interface Decided {
 export async function auditImport(
   gate: Gate,
   trust: TrustJudgement,
-  { chosen, refused, policy, withdrawn, destinations }: Decided,
+  { chosen, refused, policy, approvals, withdrawn, destinations }: Decided,
   options: ImportOptions,
   context: Context,
 ): Promise<string> {
@@ -66,6 +67,7 @@ export async function auditImport(
         })),
       images: chosen.map((image) => imageFields(image, chosen.length <= MOST_DETAILED)),
       ...(policy ? { policy: policy.loaded.sha256 } : {}),
+      ...(approvals.length > 0 ? { approvals: approvals.map((one) => ({ ...one })) } : {}),
       ...(refused.length > 0
         ? { refused: refused.map(({ name, digest, reason }) => ({ name, digest, reason })) }
         : {}),

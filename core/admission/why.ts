@@ -5,6 +5,7 @@ import type { AuditEntry } from '../gate/gate.ts';
 import type { JsonObject, JsonValue } from '../json/strict.ts';
 import { isDigest } from '../oci/digest.ts';
 import { imageName, parseImageName, parseReference, repositoryName } from '../oci/reference.ts';
+import type { ApprovalSummary } from '../results.ts';
 import { openStore, type StoreListing } from '../store/store.ts';
 import { auditGate } from '../trust-ops/look.ts';
 
@@ -31,6 +32,8 @@ export interface Admission {
   readonly policy?:
     | { readonly sha256: string; readonly scope: string; readonly requirement: string }
     | undefined;
+  /** Officers who had approved the bundle. */
+  readonly approvals: readonly ApprovalSummary[];
   /** Who signed the evidence that was found good. */
   readonly signers: readonly { readonly digest: string; readonly format: string; readonly signer: string }[];
 }
@@ -172,6 +175,11 @@ function admissionsIn(entry: AuditEntry): readonly Admission[] {
         : {
             policy: { sha256: policy, scope: text(image['scope']), requirement: text(image['requirement']) },
           }),
+      approvals: objects(fields['approvals']).map((one) => ({
+        officer: text(one['officer']),
+        keyId: text(one['keyId']),
+        approvedAt: text(one['approvedAt']),
+      })),
       signers: objects(image['signers']).map((one) => ({
         digest: text(one['digest']),
         format: text(one['format']),

@@ -24,6 +24,8 @@ export const AUDIT_EVENTS = [
   'weakened',
   'clock-reset',
   'policy',
+  'officers',
+  'approved',
   'receipt',
   'log-damaged',
 ] as const;

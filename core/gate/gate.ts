@@ -22,8 +22,8 @@ import { acquireLock, type Lock } from '../fs/lock.ts';
 import { canonicalJson } from '../json/canonical.ts';
 import type { JsonObject } from '../json/strict.ts';
 import { type AuditInput, type AuditVerification, openAuditLog } from './audit.ts';
-import { POLICY_FEATURE } from './policy-file.ts';
 import { normaliseScopes, scopesOverlap } from './scopes.ts';
+import { GATE_SETTINGS } from './settings.ts';
 
 export type { AuditEntry, AuditEvent, AuditInput, AuditVerification } from './audit.ts';
 export { nameInScope } from './scopes.ts';
@@ -31,8 +31,8 @@ export { nameInScope } from './scopes.ts';
 export const GATE_FORMAT = 1;
 /** Required features this sealift knows. */
 const KNOWN_FEATURES: readonly string[] = [];
-/** Of gate.json; a policy is read by whoever judges (policy-file.ts). */
-const GATE_FEATURES: readonly string[] = [POLICY_FEATURE];
+/** Of gate.json; settings are read by whoever judges (settings.ts). */
+const GATE_FEATURES: readonly string[] = GATE_SETTINGS;
 
 /** What an operator vouched for. */
 export interface Pin {

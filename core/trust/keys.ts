@@ -14,7 +14,13 @@ export interface TufKey {
 }
 
 /** What signatures are made for; a signature for one purpose is none for another. */
-export type Purpose = 'tuf-root' | 'tuf-timestamp' | 'tuf-snapshot' | 'tuf-targets' | 'sha256sums';
+export type Purpose =
+  | 'tuf-root'
+  | 'tuf-timestamp'
+  | 'tuf-snapshot'
+  | 'tuf-targets'
+  | 'sha256sums'
+  | 'approval';
 
 export const KEY_ID = /^[0-9a-f]{64}$/;
 export const FINGERPRINT = /^[0-9a-f]{40}$/;

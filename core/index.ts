@@ -1,5 +1,7 @@
 /** The library (docs/library.md): workflows and the types they take and give. Nothing else is a public interface. */
 export type { Context } from './context.ts';
+export { makeReceipt, type ReceiptOptions } from './delta/make-receipt.ts';
+export { type PinGateOptions, pinGateOfReceipt } from './delta/pin-gate.ts';
 export { type DiffOptions, type DiffResult, diffLocations } from './diff.ts';
 export {
   ERROR_CODES,
@@ -39,6 +41,7 @@ export type {
   ExportOptions,
   ImportOptions,
   PassphraseProvider,
+  SinceSpec,
   TrustOverrides,
   VerifyOptions,
 } from './workflow-options.ts';

@@ -14,7 +14,9 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { BundleManifest } from '../../../core/bundle/manifest.ts';
 import { paperCode } from '../../../core/delta/code.ts';
 import { openLedger } from '../../../core/delta/ledger.ts';
+import { SealiftError } from '../../../core/errors.ts';
 import { inspectLocation } from '../../../core/inspect.ts';
+import { Checklist, judgeContent } from '../../../core/judge.ts';
 import { parseLocation } from '../../../core/transport/location.ts';
 import { openCollection } from '../../../core/trust/collection.ts';
 import {
@@ -349,6 +351,77 @@ describe('an attacker who has no key', () => {
     const theirs = (await stranger.export({ 'registry.example/evil:1': singleImage('evil') })).output;
     await world.import(delta, { now: later(1), blobsFrom: [theirs] });
     for (const name of layerNames(theirs)) expect(existsSync(path.join(world.store, name))).toBe(false);
+  });
+});
+
+describe('a sender who signs what should not be', () => {
+  /** Judges a genuine delta after `edit` has changed its manifest, as if it had been signed so. */
+  async function judged(edit: (manifest: Mutable) => void, holds: (digest: string) => boolean = () => true) {
+    await world.import(first);
+    const { output } = await world.export({ [APP]: signedImage() }, { now: later(1) });
+    const delta = await world.export(
+      { [APP]: signedImage() },
+      { now: later(2), since: { kind: 'file', path: output } },
+    );
+    const files = filesOf(delta.output);
+    const manifest = structuredClone(manifestOf(delta.output)) as Mutable;
+    edit(manifest);
+    const context = world.context(later(2));
+    return refusal(
+      judgeContent(
+        manifest,
+        { dockerManifest: undefined } as never,
+        async (name) => {
+          const bytes = files.get(name);
+          if (!bytes) throw new SealiftError('blob-missing', 'not in the archive');
+          return bytes;
+        },
+        new Checklist(context),
+        context,
+        undefined,
+        { words: 'the store', only: [], holds: async (digest) => holds(digest) },
+      ),
+    );
+  }
+  type Mutable = BundleManifest & {
+    entries: BundleManifest['entries'][number][];
+    base: { missing: { name: string; size: number; sha256?: string }[] };
+  };
+  const moved = (kind: string) => (manifest: Mutable) => {
+    const at = manifest.entries.findIndex((entry) => entry.kind === kind);
+    const [entry] = manifest.entries.splice(at, 1);
+    manifest.base.missing.push({ name: entry?.name ?? '', size: entry?.size ?? 0 });
+  };
+
+  test('is not refused for a delta as it should be', async () => {
+    expect(await judged(() => undefined)).toMatchObject({ code: 'accepted' });
+  });
+
+  test('cannot leave out a manifest, a config or evidence, though the store has them', async () => {
+    for (const kind of ['manifest', 'config', 'evidence'])
+      expect(await judged(moved(kind)), kind).toMatchObject({ code: 'blob-missing' });
+  });
+
+  test('cannot leave out what no image needs, so that the store is asked for it', async () => {
+    const error = await judged((manifest) => {
+      manifest.base.missing.push({ name: `blobs/sha256/${'a'.repeat(64)}`, size: 5 });
+    });
+    expect(error).toMatchObject({ code: 'bundle-not-canonical' });
+  });
+
+  test('cannot give a layer another size than its image does', async () => {
+    const error = await judged((manifest) => {
+      const [layer] = manifest.base.missing;
+      if (layer) layer.size += 1;
+    });
+    expect(error).toMatchObject({ code: 'size-mismatch' });
+  });
+
+  test('cannot make a whole bundle out of a delta', async () => {
+    const error = await judged((manifest) => {
+      Reflect.deleteProperty(manifest, 'base');
+    });
+    expect(error).toMatchObject({ code: 'blob-missing' });
   });
 });
 

@@ -180,6 +180,17 @@ interface Served {
   stop(): Promise<void>;
 }
 
+/** Resolves when more can be written, or never will be. */
+function writable(response: http.ServerResponse): Promise<void> {
+  return new Promise((resolve) => {
+    const go = (): void => {
+      response.off('drain', go).off('close', go);
+      resolve();
+    };
+    response.on('drain', go).on('close', go);
+  });
+}
+
 /** A registry with one image of one layer. @param limit bytes a second for each connection */
 async function serveLayer(layer: Layer, limit?: number): Promise<Served> {
   const config = Buffer.from(
@@ -213,8 +224,7 @@ async function serveLayer(layer: Layer, limit?: number): Promise<Served> {
       let sent = 0;
       for (const chunk of layer.bytes(start, end)) {
         if (response.destroyed) return;
-        if (!response.write(chunk))
-          await new Promise((resolve) => response.once('drain', resolve).once('close', resolve));
+        if (!response.write(chunk)) await writable(response);
         sent += chunk.length;
         if (limit === undefined) continue;
         const early = (sent / limit) * 1000 - (performance.now() - begun);

@@ -12,7 +12,8 @@ import { refuseNothing, requestsOf, SourceSet } from './exporting/sources.ts';
 import { exportToStream } from './exporting/stream.ts';
 import type { ExportResult } from './results.ts';
 import { collectContent, throwFailures } from './transport/collect.ts';
-import { lockCollection, openCollection } from './trust/collection.ts';
+import { lockCollection, openCollection, rolesByKey } from './trust/collection.ts';
+import { announceExpiring, findExpiring, withExpiring } from './trust/expiring.ts';
 import type { ExportOptions } from './workflow-options.ts';
 
 /**
@@ -34,15 +35,20 @@ export async function exportBundle(options: ExportOptions, context: Context): Pr
   try {
     const collection = await openCollection(options.collection, context.limits);
     const { output } = options;
+    const { state } = collection;
+    const expiring = await findExpiring(rolesByKey(state).values(), state.certificates, context);
+    announceExpiring(expiring, context);
     options = { ...options, images: await namedBy(sources, options) };
     if (options.volumes || options.encryptTo) {
       if (output.kind === 'stream') throw options.volumes ? volumesToStream() : encryptedToStream();
       const { exportToVolumes } = await import('./exporting/volumes.ts');
-      return await exportToVolumes(collection, sources, output, options, context);
+      return withExpiring(await exportToVolumes(collection, sources, output, options, context), expiring);
     }
-    return output.kind === 'stream'
-      ? await exportToStream(collection, sources, output.stream as Writable, options, context)
-      : await exportToFile(collection, sources, output, options, context);
+    const result =
+      output.kind === 'stream'
+        ? await exportToStream(collection, sources, output.stream as Writable, options, context)
+        : await exportToFile(collection, sources, output, options, context);
+    return withExpiring(result, expiring);
   } finally {
     await sources.close();
     await lock.release();

@@ -36,6 +36,17 @@ export interface KeySummary {
   readonly expires?: string | undefined;
 }
 
+/** An OpenPGP key that ends within 90 days, or has. */
+export interface ExpiringKey {
+  readonly fingerprint: string;
+  readonly userId: string;
+  /** When nothing of it can sign any more. */
+  readonly expires: string;
+  readonly expired: boolean;
+  /** What it signs. */
+  readonly roles: readonly string[];
+}
+
 export interface CollectionSummary {
   readonly id: string;
   readonly name: string;
@@ -137,6 +148,8 @@ export interface ExportResult {
   /** Absent where nothing was left out. */
   readonly base?: BaseSummary | undefined;
   readonly weakened: readonly Weakening[];
+  /** Absent where no key ends soon. */
+  readonly expiringKeys?: readonly ExpiringKey[] | undefined;
 }
 
 /** A volume that was written. */
@@ -387,6 +400,8 @@ export interface TrustStatus {
     readonly expires?: string | undefined;
     readonly expired: boolean;
     readonly clockFloor?: string | undefined;
+    /** Absent where no key ends soon. */
+    readonly expiringKeys?: readonly ExpiringKey[] | undefined;
   }[];
 }
 

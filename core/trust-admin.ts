@@ -6,13 +6,14 @@ import type { Context } from './context.ts';
 import { openEncrypted } from './encryption/open.ts';
 import { SealiftError } from './errors.ts';
 import { readFileLimited } from './fs/durable.ts';
-import { type KeptRoot, openGate } from './gate/gate.ts';
+import { type KeptRoot, type KeptState, openGate } from './gate/gate.ts';
 import { claimedCollectionId } from './judge.ts';
 import { isDirectoryPath } from './locate.ts';
-import type { KeySummary, PinResult, TrustStatus } from './results.ts';
+import type { ExpiringKey, KeySummary, PinResult, TrustStatus } from './results.ts';
 import { readCertificate } from './trust/certificates.ts';
-import { openCollection } from './trust/collection.ts';
-import { parseRoot, type RootMetadata, rootFingerprint } from './trust/metadata.ts';
+import { openCollection, rolesByKey } from './trust/collection.ts';
+import { announceExpiring, findExpiring } from './trust/expiring.ts';
+import { parseRoot, parseTargets, type RootMetadata, rootFingerprint } from './trust/metadata.ts';
 import { TrustedSet } from './trust/trusted-set.ts';
 import type { BundleInput } from './workflow-options.ts';
 
@@ -230,11 +231,15 @@ export async function readRoot(location: string, context: Context): Promise<Root
     rootVersion: root.version,
     expires: `${root.expires.toISOString().slice(0, 19)}Z`,
     threshold: root.roles.root.threshold,
-    keys: await keysOf(root, material, context),
+    keys: await rootKeysOf(root, material, context),
   };
 }
 
-async function keysOf(root: RootMetadata, material: RootMaterial, context: Context): Promise<KeySummary[]> {
+async function rootKeysOf(
+  root: RootMetadata,
+  material: RootMaterial,
+  context: Context,
+): Promise<KeySummary[]> {
   const certificates = new Map(material.certificates.map(({ fingerprint, bytes }) => [fingerprint, bytes]));
   return Promise.all(
     root.roles.root.keyids.map(async (keyId): Promise<KeySummary> => {
@@ -260,6 +265,12 @@ export async function trustStatus(
 ): Promise<TrustStatus> {
   const gate = await openGate(directory, { create: false });
   const collections = await gate.collections();
+  const expiring = new Map<string, readonly ExpiringKey[]>();
+  for (const state of collections) {
+    const found = await expiringIn(state, context);
+    announceExpiring(found, context);
+    if (found.length > 0) expiring.set(state.collectionId, found);
+  }
   return {
     gate: gate.directory,
     auditHead: await gate.auditHead(),
@@ -276,9 +287,29 @@ export async function trustStatus(
       expired:
         state.expires !== undefined && Date.parse(state.expires) <= laterOf(context.now, state.clockFloor),
       clockFloor: state.clockFloor,
+      expiringKeys: expiring.get(state.collectionId),
     })),
   };
 }
+
+/** Keys of the roles that the gate goes by. */
+async function expiringIn(state: KeptState, context: Context): Promise<readonly ExpiringKey[]> {
+  const options = (role: string) => ({ role, limits: context.limits, strict: true });
+  const root = parseRoot(state.root.bytes, options('root'));
+  // Before the first bundle there is a root only.
+  if (!state.targets) return await findExpiring(keysOf(root), state.certificates, context);
+  const delegated = new Map(
+    [...state.delegated].map(([role, bytes]) => [role, parseTargets(bytes, options(role))] as const),
+  );
+  const targets = parseTargets(state.targets, options('targets'));
+  return await findExpiring(rolesByKey({ root, targets, delegated }).values(), state.certificates, context);
+}
+
+const keysOf = (root: RootMetadata) =>
+  root.roles.root.keyids.flatMap((keyId) => {
+    const key = root.keys.get(keyId);
+    return key ? [{ key, roles: ['root'] }] : [];
+  });
 
 function laterOf(now: Date, floor: string | undefined): number {
   return Math.max(now.getTime(), floor === undefined ? 0 : Date.parse(floor));

@@ -1,12 +1,16 @@
 /** Makes simple-signing signatures of images and puts them into a lookaside. */
 import type { Context } from '../context.ts';
 import { SealiftError } from '../errors.ts';
+import type { ExpiringKey } from '../results.ts';
 import { collectContent } from '../transport/collect.ts';
 import { imageNameOf, type NamedLocation, referenceIn } from '../transport/location.ts';
 import { openSource, type SourceOptions } from '../transport/source.ts';
+import { readCertificate } from '../trust/certificates.ts';
 import { readKeyring } from '../trust/evidence/keyring.ts';
 import { makeSimpleSignature, verifySimpleSignature } from '../trust/evidence/simple-signing.ts';
+import { announceExpiring, findExpiring, withExpiring } from '../trust/expiring.ts';
 import { openGpgSigner } from '../trust/gpg.ts';
+import { openpgpTufKey } from '../trust/keys.ts';
 import { loadOpenpgp } from '../trust/openpgp-packets.ts';
 import type { KeyAccess } from '../workflow-options.ts';
 import { childrenOf } from './export-policy.ts';
@@ -29,6 +33,8 @@ export interface SignResult {
   readonly signer: string;
   /** The manifest or index first, then the manifest of each platform. */
   readonly signatures: readonly { readonly digest: string; readonly file: string }[];
+  /** Absent where the key does not end soon. */
+  readonly expiringKeys?: readonly ExpiringKey[] | undefined;
 }
 
 /**
@@ -44,6 +50,13 @@ export async function signImage(options: SignImageOptions, context: Context): Pr
     : await openGpgSigner(options.keyFile, options);
   const certificate = 'signMessage' in privateKey ? privateKey.certificate : privateKey.toPublic().write();
   const keyring = await readKeyring([certificate], context.limits);
+  const { fingerprint } = await readCertificate(certificate, context.limits);
+  const expiring = await findExpiring(
+    [{ key: openpgpTufKey(fingerprint), roles: [] }],
+    new Map([[fingerprint, certificate]]),
+    context,
+  );
+  announceExpiring(expiring, context);
   const name = imageNameOf(options.image);
   const source = await openSource(options.image.location, options.source, context);
   try {
@@ -67,7 +80,7 @@ export async function signImage(options: SignImageOptions, context: Context): Pr
     const signatures = [];
     for (const { digest, signature } of made)
       signatures.push({ digest, file: await writeLookaside(options.lookaside, name, digest, signature) });
-    return { name, signer, signatures };
+    return withExpiring({ name, signer, signatures }, expiring);
   } finally {
     await source.close();
   }

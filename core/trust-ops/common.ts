@@ -3,6 +3,7 @@ import type { Context } from '../context.ts';
 import { inert, SealiftError } from '../errors.ts';
 import { readFileLimited } from '../fs/durable.ts';
 import type { JsonObject, JsonValue } from '../json/strict.ts';
+import type { ExpiringKey } from '../results.ts';
 import {
   type Collection,
   type CollectionState,
@@ -12,8 +13,10 @@ import {
   metadataOf,
   openCollection,
   requireSigners,
+  rolesByKey,
   signMetadata,
 } from '../trust/collection.ts';
+import { announceExpiring, findExpiring, withExpiring } from '../trust/expiring.ts';
 import { isGpgReference, openGpgSigner } from '../trust/gpg.ts';
 import type { TufKey } from '../trust/keys.ts';
 import { formatDate, rootFingerprint, TOP_LEVEL_ROLES } from '../trust/metadata.ts';
@@ -48,19 +51,25 @@ export interface StagedRoles {
     readonly version: number;
     readonly expires: string;
   }[];
+  /** Absent where no key ends soon. */
+  readonly expiringKeys?: readonly ExpiringKey[] | undefined;
 }
 
-/** Opens the collection, holds its lock while `work` runs. */
-export async function withCollection<T>(
+/** Opens the collection, holds its lock while `work` runs, and tells of keys that end soon. */
+export async function withCollection<T extends object>(
   options: TrustOptions,
   context: Context,
   work: (collection: Collection, created: Date) => Promise<T>,
-): Promise<T> {
+): Promise<T & { readonly expiringKeys?: readonly ExpiringKey[] | undefined }> {
   const lock = await lockCollection(options.collection, options.pid);
   try {
     const created = options.created ?? context.now;
     const collection = await openCollection(options.collection, context.limits);
-    return await work(collection, new Date(Math.floor(created.getTime() / 1000) * 1000));
+    const { state } = collection;
+    const expiringKeys = await findExpiring(rolesByKey(state).values(), state.certificates, context);
+    announceExpiring(expiringKeys, context);
+    const result = await work(collection, new Date(Math.floor(created.getTime() / 1000) * 1000));
+    return withExpiring(result, expiringKeys);
   } finally {
     await lock.release();
   }

@@ -5,20 +5,21 @@ import path from 'node:path';
 import type { Context } from '../context.ts';
 import { inert, SealiftError } from '../errors.ts';
 import { fsyncDirectory, makeDirectory, readFileLimited, writeFileDurably } from '../fs/durable.ts';
+import type { ExpiringKey } from '../results.ts';
 import { CertificateStore, readCertificate } from '../trust/certificates.ts';
 import {
-  type CollectionState,
   findSecretFile,
-  keysOfRole,
   makeKey,
   openCollection,
   readHeld,
+  rolesByKey,
   secretFile,
   takeGpgKey,
 } from '../trust/collection.ts';
+import { announceExpiring, findExpiring, withExpiring } from '../trust/expiring.ts';
 import { isGpgReference, readGpgCertificate } from '../trust/gpg.ts';
 import { nativePublicKey, type TufKey } from '../trust/keys.ts';
-import { formatDate, TOP_LEVEL_ROLES } from '../trust/metadata.ts';
+import { formatDate } from '../trust/metadata.ts';
 import { loadOpenpgp } from '../trust/openpgp-packets.ts';
 import { isPrivatePem, openSigner, type Signer, toKeyFile } from '../trust/signer.ts';
 import type { PassphraseProvider } from '../workflow-options.ts';
@@ -44,24 +45,11 @@ export interface KeyListing {
   readonly keys: readonly KeyEntry[];
   /** Key files that no role names, by their path. */
   readonly unused: readonly string[];
+  /** Absent where no key ends soon. */
+  readonly expiringKeys?: readonly ExpiringKey[] | undefined;
 }
 
 const SECRET_NAME = /^(?:[0-9a-f]{40}\.(?:asc|gpg)|[0-9a-f]{64}\.pem)$/;
-
-function rolesByKey(state: CollectionState): Map<string, { readonly key: TufKey; readonly roles: string[] }> {
-  const all = new Map<string, { readonly key: TufKey; readonly roles: string[] }>();
-  for (const role of [...TOP_LEVEL_ROLES, ...state.delegated.keys()]) {
-    const found = keysOfRole(state, role);
-    for (const keyId of found?.keyids ?? []) {
-      const key = found?.keys.get(keyId);
-      if (!key) continue;
-      const entry = all.get(keyId) ?? { key, roles: [] };
-      entry.roles.push(role);
-      all.set(keyId, entry);
-    }
-  }
-  return all;
-}
 
 /** Every key of the roles, and every key file. @throws SealiftError `collection-not-found` */
 export async function listKeys(
@@ -88,7 +76,10 @@ export async function listKeys(
       ...(file?.endsWith('.gpg') ? { heldByGpg: true } : {}),
     });
   }
-  return { collection: directory, keys, unused: [...files].sort().map((name) => path.join(home, name)) };
+  const expiringKeys = await findExpiring(rolesByKey(state).values(), state.certificates, context);
+  announceExpiring(expiringKeys, context);
+  const unused = [...files].sort().map((name) => path.join(home, name));
+  return withExpiring({ collection: directory, keys, unused }, expiringKeys);
 }
 
 export interface NewKeyOptions extends Omit<TrustOptions, 'passphrase'> {

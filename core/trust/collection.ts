@@ -38,7 +38,14 @@ export {
   signTargets,
   type TargetsChange,
 } from './collection/sign.ts';
-export { type CollectionState, keysOfRole, metadataOf, readState, rulerOf } from './collection/state.ts';
+export {
+  type CollectionState,
+  keysOfRole,
+  metadataOf,
+  readState,
+  rolesByKey,
+  rulerOf,
+} from './collection/state.ts';
 export type {
   Collection,
   FinishedCollection,

@@ -18,6 +18,7 @@ import {
   type SnapshotMetadata,
   type TargetsMetadata,
   type TimestampMetadata,
+  TOP_LEVEL_ROLES,
 } from '../metadata.ts';
 import { delegationOf } from '../search.ts';
 import { readStaged } from '../staging.ts';
@@ -272,7 +273,7 @@ export function metadataOf(state: CollectionState, role: string) {
 
 /** Who signs a role: its key ids and threshold, the keys, and for a delegated role who delegates to it. */
 export function keysOfRole(
-  state: CollectionState,
+  state: Pick<CollectionState, 'root' | 'targets' | 'delegated'>,
   role: string,
 ): (RoleKeys & { readonly keys: ReadonlyMap<string, TufKey>; readonly delegator: string }) | undefined {
   if (role === 'root' || role === 'timestamp' || role === 'snapshot' || role === 'targets')
@@ -282,6 +283,24 @@ export function keysOfRole(
     if (found && metadata.delegations) return { ...found, keys: metadata.delegations.keys, delegator };
   }
   return undefined;
+}
+
+/** Every key of the roles, by its id, and the roles it signs. */
+export function rolesByKey(
+  state: Pick<CollectionState, 'root' | 'targets' | 'delegated'>,
+): Map<string, { readonly key: TufKey; readonly roles: string[] }> {
+  const all = new Map<string, { readonly key: TufKey; readonly roles: string[] }>();
+  for (const role of [...TOP_LEVEL_ROLES, ...state.delegated.keys()]) {
+    const found = keysOfRole(state, role);
+    for (const keyId of found?.keyids ?? []) {
+      const key = found?.keys.get(keyId);
+      if (!key) continue;
+      const entry = all.get(keyId) ?? { key, roles: [] };
+      entry.roles.push(role);
+      all.set(keyId, entry);
+    }
+  }
+  return all;
 }
 
 /**

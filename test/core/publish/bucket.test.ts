@@ -1,5 +1,7 @@
 /** A bucket: the same objects as a directory, nothing sent twice, and what happens when the server misbehaves. */
+import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
+import { once } from 'node:events';
 import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
@@ -238,6 +240,36 @@ describe('a bucket', () => {
     );
     expect(server.uploads.size).toBe(0);
     expectWhole('after parts');
+  });
+
+  it('goes on with parts after kill -9, and sends what had arrived never again', async () => {
+    const image = largeImage(1, 4_000_000);
+    await world.admit({ 'quay.io/acme/app:v1': image });
+    const blob = image.blobs.find(({ size }) => size > 2_000_000);
+    const parts = Math.ceil((blob?.size ?? 0) / (256 * 1024));
+    const run = () =>
+      spawn(
+        process.execPath,
+        [path.join(import.meta.dirname, '../../../fixtures/sync-parts.ts'), world.store, server.url],
+        { stdio: ['ignore', 'ignore', 'inherit'] },
+      );
+    const first = run();
+    server.fault = (operation) => {
+      const [upload] = server.uploads.values();
+      if (operation !== 'part' || (upload?.parts.size ?? 0) < 6) return undefined;
+      first.kill('SIGKILL');
+      return 'stall';
+    };
+    expect(await once(first, 'exit')).toEqual([null, 'SIGKILL']);
+    server.fault = undefined;
+    const [upload] = server.uploads.values();
+    const arrived = upload?.parts.size ?? 0;
+    expect(arrived).toBeGreaterThanOrEqual(6);
+    server.log.length = 0;
+    expect(await once(run(), 'exit')).toEqual([0, null]);
+    expect(server.log.filter((line) => line.startsWith('part '))).toHaveLength(parts - arrived);
+    expect(server.log.filter((line) => line.startsWith('create-upload'))).toEqual([]);
+    expectWhole('after a kill');
   });
 
   it('loses what is withdrawn, tags at once and the rest after the grace period', async () => {

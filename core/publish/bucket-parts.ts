@@ -9,7 +9,7 @@ import { ExpectedFailure, failureOf, type Send, signWith } from './bucket-reques
 import type { BlobSource, ObjectToPut, OpenBlob } from './destination.ts';
 import { damagedSource } from './static-directory.ts';
 
-const PART_SIZE = 16 * 1024 * 1024;
+const PART_SIZE = 8 * 1024 * 1024;
 const MOST_PARTS = 10_000;
 const CHUNK = 1024 * 1024;
 const readAsync = promisify(fsRead);
@@ -200,7 +200,7 @@ export async function* checkedChunks(
 const ETAG = /^([0-9a-f]{32})(?:-(\d{1,5}))?$/;
 const MIB = 1024 * 1024;
 /** Sizes of parts that this and other programs use, where there need not be larger ones. */
-const USUAL_PARTS = [PART_SIZE, 32 * MIB, 8 * MIB, 5 * MIB, 64 * MIB];
+const USUAL_PARTS = [PART_SIZE, 16 * MIB, 32 * MIB, 5 * MIB, 64 * MIB];
 
 /** Whether an entity tag is the MD5 that the blob has, or that of the MD5s of its parts. */
 export async function hasMd5(

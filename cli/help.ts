@@ -53,30 +53,69 @@ export function mainHelp(commands: readonly Command[], columns: number): string 
   return [
     'sealift carries container images across an air gap in one signed, verifiable file.',
     '',
-    'On the connected side:',
+    'Examples, on the connected side:',
     '  sealift init',
     '  sealift export alpine:3.20 nginx:1.29 --output /media/stick/images.tar',
-    'On the sealed side, with the fingerprint that the other side reads out:',
+    'and on the sealed side, with the fingerprint that the other side reads out:',
     '  sealift trust pin /media/stick/images.tar --fingerprint SHA256',
     '  sealift import /media/stick/images.tar',
     '  sealift serve',
     'On a terminal, sealift alone opens pages for both.',
     '',
-    'Commands:',
-    ...described(
-      commands.map((command) => [command.words.join(' '), command.summary] as const),
-      width,
-    ),
-    '',
+    ...sectionsOf(commands).flatMap(({ title, rows }) => [`${title}:`, ...described(rows, width), '']),
     'Options of all commands:',
     ...described([...optionRows(commonOptions), ...EXTRA], width),
     '',
     'Exit codes:',
     ...exitCodeLines(),
     '',
-    'sealift COMMAND --help shows the options of a command.',
+    'sealift COMMAND --help shows the options of a command, and the commands behind a word such as trust.',
     '',
   ].join('\n');
+}
+
+/** First words of commands, by who needs them. */
+const SECTIONS: readonly (readonly [title: string, words: readonly string[]])[] = [
+  ['On the connected side', ['init', 'export', 'inspect', 'diff', 'bundle', 'sign', 'login', 'logout']],
+  ['On the sealed side', ['verify', 'import', 'approve', 'receipt', 'ls', 'why', 'gc']],
+  ['For those who pull', ['serve', 'sync', 'client-config']],
+  ['What is trusted, and what is demanded', ['trust', 'policy', 'officers']],
+];
+
+/** What the commands behind one first word are about. */
+const FAMILIES: Readonly<Record<string, string>> = {
+  bundle: 'make bundles from bundles',
+  trust: 'pins, keys, roles, namespaces, withdrawals, the audit log',
+  policy: 'which evidence an image must have to be let in',
+  officers: 'whose approval a bundle must have',
+};
+
+interface HelpSection {
+  readonly title: string;
+  readonly rows: readonly (readonly [string, string])[];
+}
+
+/** Every command once; those behind a common first word as one row. */
+function sectionsOf(commands: readonly Command[]): readonly HelpSection[] {
+  const rows = new Map<string, readonly [string, string]>();
+  for (const { words, summary } of commands) {
+    const [first = ''] = words;
+    if (words.length === 1) rows.set(first, [first, summary]);
+    else if (!rows.has(first)) {
+      const seconds = commands.flatMap((other) => (other.words[0] === first ? [other.words[1] ?? ''] : []));
+      const list = [...new Set(seconds)].join(', ');
+      rows.set(first, [`${first} …`, FAMILIES[first] ? `${FAMILIES[first]}: ${list}` : list]);
+    }
+  }
+  const take = (word: string): readonly (readonly [string, string])[] => {
+    const row = rows.get(word);
+    rows.delete(word);
+    return row ? [row] : [];
+  };
+  const sections = SECTIONS.map(([title, words]) => ({ title, rows: words.flatMap(take) }));
+  return [...sections, { title: 'Further', rows: [...rows.values()] }].filter(
+    (section) => section.rows.length > 0,
+  );
 }
 
 /** `sealift COMMAND --help`. */

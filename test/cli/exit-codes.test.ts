@@ -44,6 +44,14 @@ describe('exit codes', () => {
 });
 
 describe('help', () => {
+  test('names every first word once, under who needs it', () => {
+    const text = helpFor(['--help'], COMMANDS, 100) ?? '';
+    for (const word of new Set(COMMANDS.map(({ words }) => words[0] ?? '')))
+      expect(text.match(new RegExp(`^  ${word}(?: …)?  `, 'gm')), word).toHaveLength(1);
+    const further = text.slice(text.indexOf('\nFurther:'), text.indexOf('\nOptions of all commands:'));
+    expect(further.match(/^ {2}\S/gm)).toHaveLength(2);
+  });
+
   const lists = [[], ...COMMANDS.map((command) => command.words)];
 
   test.each(lists)('%s %s shows examples before options, and all exit codes', (...words: string[]) => {

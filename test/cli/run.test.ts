@@ -449,23 +449,8 @@ describe('completion', () => {
   test.each([
     [['tr'], ['trust']],
     [
-      ['trust', ''],
-      [
-        'pin',
-        'status',
-        'root',
-        'list',
-        'add',
-        'remove',
-        'renew',
-        'witness',
-        'sign',
-        'publish',
-        'key',
-        'delegation',
-        'audit',
-        'clock',
-      ],
+      ['policy', ''],
+      ['check', 'explain', 'set', 'clear'],
     ],
     [
       ['export', '--pl'],

@@ -39,6 +39,7 @@ import {
   judgeTrust,
   type PolicyInForce,
   type TrustJudgement,
+  waivedExpiries,
   weakeningsOf,
 } from './judge.ts';
 import type { Digest } from './oci/digest.ts';
@@ -200,12 +201,18 @@ async function admitBundle(
       );
       const asked = selectImages(applyDecisions(trust.images, content), options.only);
       let chosen = choosePassing(asked, content, options);
+      const waived = waivedExpiries(content, chosen);
+      for (const { option, effect } of waived) {
+        const fields = { collection: trust.collectionId, option, effect };
+        await gate.audit({ now: context.now, actor: options.actor, event: 'weakened', fields });
+      }
       const approved = bundleToApprove(trust.collectionId, trust.collection.version, reader.head.manifest);
       const { time } = trust.set;
       const approvals = await checkApprovals(approved, options, chosen.length > 0, time, checklist, context);
       const report: VerifyResult = {
         ...reportOf(trust, asked, checklist, intake, options, policy),
         manifest: approved.manifest,
+        weakened: [...trust.weakened, ...waived],
         ...(approvals ? { approvals } : {}),
       };
       if (options.confirm && !(await options.confirm(report)))

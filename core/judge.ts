@@ -514,6 +514,24 @@ async function judgePolicy(
   return decisions;
 }
 
+/** Expired evidence that the policy accepts, as it goes into reports and the audit log. */
+export function waivedExpiries(
+  { decisions }: Pick<ContentJudgement, 'decisions'>,
+  images: readonly Pick<ImageVerdict, 'name'>[],
+): readonly Weakening[] {
+  const names = new Set(images.map(({ name }) => name));
+  return [...decisions.values()].flatMap(({ name, allowed, pieces }) =>
+    allowed && names.has(name)
+      ? [...pieces]
+          .filter(([, { waived }]) => waived)
+          .map(([digest, { reason }]) => ({
+            option: 'expiry log',
+            effect: `${name}: evidence ${digest}: ${inert(reason)}`,
+          }))
+      : [],
+  );
+}
+
 /** The images with what the policy said of them. */
 export function applyDecisions(
   images: readonly ImageVerdict[],
@@ -573,6 +591,7 @@ class ContentWalker {
   readonly #leftOut: ReadonlyMap<string, number>;
   readonly #parsed = new Map<Digest, ParsedManifest>();
   readonly #used = new Set<string>();
+  #listed: ReadonlyMap<Digest, BundleManifest['evidence'][number]> | undefined;
 
   constructor(manifest: BundleManifest, read: ManifestReader, context: Context) {
     this.#manifest = manifest;
@@ -663,6 +682,9 @@ class ContentWalker {
     if (!top) throw new SealiftError('internal', 'an image was not walked', { subject: image.name });
     const { simpleSigningVerifier } = await import('./trust/evidence/simple-signing.ts');
     const pieces: Evidence[] = [];
+    const at = new Date(this.#manifest.created);
+    this.#listed ??= new Map(this.#manifest.evidence.map((entry) => [entry.digest, entry]));
+    const listed = this.#listed;
     for (const digest of image.evidence) {
       const parsed = this.#parsed.get(digest);
       const { artifactType } = parsed ?? {};
@@ -670,7 +692,9 @@ class ContentWalker {
         continue;
       const payloads: Uint8Array[] = [];
       for (const layer of parsed.layers) payloads.push(await this.#payload(layer));
-      pieces.push({ digest, artifactType, subject: parsed.subject.digest, payloads });
+      const { verified } = listed.get(digest) ?? {};
+      const statement = verified && { signer: verified.signer, at };
+      pieces.push({ digest, artifactType, subject: parsed.subject.digest, payloads, statement });
     }
     return { name: image.name, top, children: subjects, pieces };
   }

@@ -30,6 +30,7 @@ import {
   MAX_HELD_EVIDENCE,
   type ManifestReader,
   type PolicyInForce,
+  waivedExpiries,
 } from './judge.ts';
 import { blobPath, digestAlgorithm, digestHex, digestOfBlobPath } from './oci/digest.ts';
 import type { HashAlgorithm, Hashes, StreamSink } from './pool/pool.ts';
@@ -100,7 +101,7 @@ export async function verifyBundle(options: VerifyOptions, context: Context): Pr
       policy: policyInUse(policy),
       manifest: approved.manifest,
       ...(approvals ? { approvals } : {}),
-      weakened: trust.weakened,
+      weakened: [...trust.weakened, ...waivedExpiries(judged, images)],
     };
   } finally {
     await reader.close();

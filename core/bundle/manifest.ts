@@ -56,6 +56,8 @@ export interface BundleEvidence {
   readonly via: string;
   /** The tag that says what it is about: `sha256-HEX.sig`. Its manifest then needs no `subject`. */
   readonly tag?: string | undefined;
+  /** The carrier found it good when the bundle was made; `signer` is who signed it. */
+  readonly verified?: { readonly signer: string } | undefined;
 }
 
 export interface MissingBlob {
@@ -344,6 +346,9 @@ function parseEvidence(value: JsonValue, path: string): BundleEvidence {
   const tag = evidence['tag'] === undefined ? undefined : stringAt(evidence['tag'], `${path}.tag`);
   if (tag !== undefined && subjectOfAttachedTag(tag)?.subject !== subject)
     throw refuse(`${path}.tag`, tag, `a tag that is about ${subject}`);
+  const statement =
+    evidence['verified'] === undefined ? undefined : objectAt(evidence['verified'], `${path}.verified`);
+  const signer = statement && stringAt(statement['signer'], `${path}.verified.signer`);
   return {
     digest: digestAt(evidence['digest'], `${path}.digest`),
     mediaType: stringAt(evidence['mediaType'], `${path}.mediaType`),
@@ -352,6 +357,7 @@ function parseEvidence(value: JsonValue, path: string): BundleEvidence {
     subject,
     via: tokenAt(evidence['via'], `${path}.via`),
     ...(tag === undefined ? {} : { tag }),
+    ...(signer === undefined ? {} : { verified: { signer } }),
   };
 }
 

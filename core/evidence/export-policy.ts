@@ -6,11 +6,11 @@ import { type ParsedManifest, parseManifest } from '../oci/manifest.ts';
 import type { CollectedImage, Content, ImageRequest } from '../transport/collect.ts';
 import { MAX_SIMPLE_SIGNATURE, simpleSigningVerifier } from '../trust/evidence/simple-signing.ts';
 import type { Evidence, EvidenceSubject } from '../trust/evidence/verifier.ts';
-import { PolicyJudge } from '../trust/policy/evaluate.ts';
+import { type PolicyDecision, PolicyJudge } from '../trust/policy/evaluate.ts';
 import { loadPolicyFile } from '../trust/policy/load.ts';
 
 /**
- * Judges what was collected as an import with that policy would.
+ * Judges what was collected as an import with that policy would, and notes in `content` what was found good.
  * @param policy path of the policy file
  * @throws SealiftError `requirement-unmet` for the first image that is refused; `policy-invalid`
  */
@@ -43,6 +43,7 @@ export async function assertPolicyMet(
       pieces: await piecesOf(image, content, read, context),
     });
     if (!decision.allowed) refused.push(decision);
+    noteVerified(decision, content);
   }
   const [first] = refused;
   if (!first) return;
@@ -56,6 +57,15 @@ export async function assertPolicyMet(
       hint: `sealift policy explain ${first.name} --policy FILE shows what is demanded`,
     },
   );
+}
+
+/** What was found good goes into the bundle manifest: it may expire before it is imported. */
+function noteVerified({ pieces }: PolicyDecision, content: Content): void {
+  for (const [digest, { state, verified }] of pieces) {
+    const known = content.evidence.get(digest);
+    if (state === 'verified' && verified && known)
+      content.evidence.set(digest, { ...known, verified: { signer: verified.signer } });
+  }
 }
 
 function parsedOf(digest: Digest, content: Content, context: Context): ParsedManifest | undefined {

@@ -45,6 +45,8 @@ export interface CollectedEvidence {
   readonly via: string;
   /** The tag that says what it is about: `sha256-HEX.sig`. */
   readonly tag?: string;
+  /** It was found good here, by who signed it. */
+  readonly verified?: { readonly signer: string };
 }
 
 export interface OmittedChild {

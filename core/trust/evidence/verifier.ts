@@ -13,6 +13,8 @@ export interface Evidence {
   readonly subject: Digest;
   /** Content of its layers, in order. */
   readonly payloads: readonly Uint8Array[];
+  /** What the carrier says: that it was good, by whom, when the bundle was made. */
+  readonly statement?: { readonly signer: string; readonly at: Date } | undefined;
 }
 
 /** The manifest that evidence is about. */

@@ -27,6 +27,8 @@ export interface PieceJudgement {
   readonly state: Exclude<Verdict, 'unsigned'>;
   readonly reason: string;
   readonly verified?: VerifiedEvidence | undefined;
+  /** Expired since the carrier found it good, and accepted because the requirement says so. */
+  readonly waived?: boolean | undefined;
 }
 
 export interface PolicyDecision {
@@ -126,21 +128,22 @@ export class PolicyJudge {
     const keyring = await this.#policy.keyring(requirement);
     if (isSealiftError(keyring)) return refuse('invalid', `keys of the policy: ${keyring.message}`);
     const found: PieceJudgement[] = [];
-    const accepts = async (subject: EvidenceSubject): Promise<VerifiedEvidence | undefined> => {
-      let accepted: VerifiedEvidence | undefined;
+    const accepts = async (subject: EvidenceSubject): Promise<PieceJudgement | undefined> => {
+      let accepted: PieceJudgement | undefined;
       for (const piece of image.pieces) {
         if (piece.subject !== subject.digest || !simpleSigningVerifier.accepts(piece.artifactType)) continue;
         const judged = await this.#piece(piece, subject, keyring, requirement, image.name);
         found.push(judged);
         const before = pieces.get(piece.digest);
         if (!before || RANK[judged.state] > RANK[before.state]) pieces.set(piece.digest, judged);
-        if (judged.state === 'verified') accepted ??= judged.verified;
+        if (judged.state === 'verified' && accepted?.state !== 'verified') accepted = judged;
+        else if (judged.waived) accepted ??= judged;
       }
       return accepted;
     };
     const top = await accepts(image.top);
-    if (top) return { allowed: true, verdict: 'verified', reason: signedText(top) };
-    let child: VerifiedEvidence | undefined;
+    if (top) return { allowed: true, verdict: 'verified', reason: top.reason };
+    let child: PieceJudgement | undefined;
     let all = image.children.length > 0;
     for (const subject of image.children) {
       const signed = await accepts(subject);
@@ -151,7 +154,7 @@ export class PolicyJudge {
       return {
         allowed: true,
         verdict: 'verified',
-        reason: `each platform's manifest is ${signedText(child)}`,
+        reason: `each platform's manifest is ${child.reason}`,
       };
     if (found.length === 0)
       return refuse('unsigned', 'there is no OpenPGP signature of the image in the bundle');
@@ -168,10 +171,17 @@ export class PolicyJudge {
     requirement: Requirement & { readonly type: 'signedBy' },
     name: string,
   ): Promise<PieceJudgement> {
-    const verified = await this.#verify(piece, subject, keyring);
+    let verified = await this.#verify(piece, subject, keyring);
+    let waived: string | undefined;
     if (isSealiftError(verified)) {
-      const expired = verified.code === 'signature-expired' || verified.code === 'key-expired';
-      return { state: expired ? 'expired' : 'invalid', reason: verified.message };
+      const { code, message } = verified;
+      if (code !== 'signature-expired' && code !== 'key-expired')
+        return { state: 'invalid', reason: message };
+      const earlier =
+        requirement.expiry === 'log' ? await verifyThen(piece, subject, keyring, this.#now) : undefined;
+      if (!earlier) return { state: 'expired', reason: message };
+      verified = earlier;
+      waived = message;
     }
     if (!identityMatches(requirement.identity, name, verified.claimedName)) {
       return {
@@ -180,7 +190,10 @@ export class PolicyJudge {
         verified,
       };
     }
-    return { state: 'verified', reason: signedText(verified), verified };
+    if (waived === undefined) return { state: 'verified', reason: signedText(verified), verified };
+    const since = piece.statement?.at.toISOString().slice(0, 10);
+    const reason = `${signedText(verified)}; ${waived}, the carrier found it good on ${since}, and the policy says to log that`;
+    return { state: 'expired', reason, verified, waived: true };
   }
 
   #verify(
@@ -206,4 +219,26 @@ export class PolicyJudge {
 
 function signedText({ signer, signedAt, claimedName }: VerifiedEvidence): string {
   return `signed as ${inert(claimedName, 160)} by ${signer} on ${signedAt.toISOString().slice(0, 10)}`;
+}
+
+/**
+ * Judges what has expired by the time of the export, where the signed bundle manifest says that the carrier found it good
+ * then. Nobody is believed: the signature has to verify at that time, by the same signer; a revocation counts whenever it
+ * was made.
+ */
+async function verifyThen(
+  piece: Evidence,
+  subject: EvidenceSubject,
+  keyring: Keyring,
+  now: Date,
+): Promise<VerifiedEvidence | undefined> {
+  const { statement } = piece;
+  if (!statement || statement.at > now) return undefined;
+  try {
+    const verified = await simpleSigningVerifier.verify(piece, subject, keyring, statement.at);
+    return verified.signer === statement.signer ? verified : undefined;
+  } catch (error) {
+    if (isSealiftError(error)) return undefined;
+    throw error;
+  }
 }

@@ -44,6 +44,8 @@ export type Requirement = {
       readonly keyType: string;
       readonly keys: KeySource;
       readonly identity: SignedIdentity;
+      /** `log`: what expired since the carrier found it good is accepted, and told. */
+      readonly expiry: 'enforce' | 'log';
     }
   | { readonly type: UnjudgedType; readonly value: JsonObject }
 );
@@ -156,7 +158,11 @@ class PolicyReader {
   }
 
   #signedBy(object: JsonObject, path: Path) {
-    this.#only(object, ['type', 'keyType', 'keyPath', 'keyPaths', 'keyData', 'signedIdentity'], path);
+    this.#only(
+      object,
+      ['type', 'keyType', 'keyPath', 'keyPaths', 'keyData', 'signedIdentity', 'expiry'],
+      path,
+    );
     const keyType = this.#string(object, 'keyType', path);
     if (!KEY_TYPES.includes(keyType))
       throw this.#wrong([...path, 'keyType'], `"${inert(keyType, 80)}"`, KEY_TYPES.join(', '));
@@ -165,7 +171,15 @@ class PolicyReader {
       keyType,
       keys: this.#keys(object, path),
       identity: this.#identity(object, path),
+      expiry: this.#expiry(object, path),
     };
+  }
+
+  #expiry(object: JsonObject, path: Path): 'enforce' | 'log' {
+    if (object['expiry'] === undefined) return 'enforce';
+    const expiry = this.#string(object, 'expiry', path);
+    if (expiry === 'enforce' || expiry === 'log') return expiry;
+    throw this.#wrong([...path, 'expiry'], `"${inert(expiry, 80)}"`, 'enforce or log');
   }
 
   /** Exactly one of keyPath, keyPaths and keyData; none of them empty. */
@@ -547,5 +561,6 @@ export function requirementText(requirement: Requirement): string {
       : identity.type === 'remapIdentity'
         ? `remapIdentity ${identity.prefix} to ${identity.signedPrefix}`
         : identity.type;
-  return `signedBy ${inert(by)}, ${inert(whom)}`;
+  const expiry = requirement.expiry === 'log' ? ', expiry log' : '';
+  return `signedBy ${inert(by)}, ${inert(whom)}${expiry}`;
 }

@@ -12,7 +12,13 @@ import type { InspectOptions } from '../core/inspect.ts';
 import type { Limits } from '../core/limits.ts';
 import type { ImageList } from '../core/lists/list.ts';
 import type { WorkerPool } from '../core/pool/pool.ts';
-import type { ImagePreview, NameList, NameListOptions, PreviewOptions } from '../core/preview.ts';
+import type {
+  DeltaPreview,
+  ImagePreview,
+  NameList,
+  NameListOptions,
+  PreviewOptions,
+} from '../core/preview.ts';
 import type { ClientConfig, ClientConfigOptions } from '../core/publish/client-config.ts';
 import type { RegistryOptions } from '../core/publish/registry.ts';
 import type { RebundleOptions } from '../core/rebundle.ts';
@@ -75,7 +81,10 @@ export interface Workflows {
   checkLogin(host: string, options: SourceOptions, context: Context): Promise<boolean>;
   createCollection(options: CreateCollectionOptions): Promise<CollectionSummary>;
   exportBundle(options: ExportOptions, context: Context): Promise<ExportResult>;
-  previewExport(options: PreviewOptions, context: Context): Promise<Omit<ExportPreview, 'skipped'>>;
+  previewExport(
+    options: PreviewOptions & { delta?: DeltaPreview | undefined },
+    context: Context,
+  ): Promise<Omit<ExportPreview, 'skipped'>>;
   verifyBundle(options: VerifyOptions, context: Context): Promise<VerifyResult>;
   importBundle(options: ImportOptions, context: Context): Promise<ImportResult>;
   inspect(options: InspectOptions, context: Context): Promise<InspectResult>;

@@ -1,5 +1,7 @@
 /** What an export would carry, before it does: images at their sources, and the names a source lists. */
 import type { Context } from './context.ts';
+import { leaveOut } from './delta/leave-out.ts';
+import type { Held } from './delta/since.ts';
 import { inert } from './errors.ts';
 import type { KindCount } from './evidence/kinds.ts';
 import { refuseNothing, requestsOf, SourceSet } from './exporting/sources.ts';
@@ -16,7 +18,8 @@ import {
 import { imageNameOf, type NamedLocation, parseLocation } from './transport/location.ts';
 import { listRepositories, listRepositoryTags } from './transport/registry/tags.ts';
 import { openSource, type SourceOptions } from './transport/source.ts';
-import type { ExportOptions } from './workflow-options.ts';
+import { openCollection } from './trust/collection.ts';
+import type { ExportOptions, SinceSpec } from './workflow-options.ts';
 
 export type PreviewOptions = Pick<
   ExportOptions,
@@ -123,10 +126,15 @@ export async function previewImages(
  * @throws SealiftError of the sources where no image can be had; `invalid-argument` where nothing was asked for
  */
 export async function previewExport(
-  options: PreviewOptions,
+  options: PreviewOptions & { readonly delta?: DeltaPreview | undefined },
   context: Context,
 ): Promise<Omit<ExportPreview, 'skipped'>> {
+  const held = options.delta && (await heldThere(options.delta, context));
   const { images, content, failed } = await collectImages(options, context);
+  const leftOut = held && leaveOut(content, held);
+  const left = [...content.blobs.values()].filter(({ digest }) => leftOut?.digests.has(digest) === true);
+  const bytesOf = (blobs: Iterable<{ readonly size: number }>) =>
+    [...blobs].reduce((sum, { size }) => sum + size, 0);
   return {
     dryRun: true,
     images: describe(images, content).map(
@@ -154,10 +162,23 @@ export async function previewExport(
     ),
     failed: failed.map(imageFailure),
     blobs: {
-      count: content.blobs.size,
-      bytes: [...content.blobs.values()].reduce((sum, { size }) => sum + size, 0),
+      count: content.blobs.size - left.length,
+      bytes: bytesOf(content.blobs.values()) - bytesOf(left),
     },
+    ...(leftOut ? { base: { version: leftOut.version, blobs: left.length, bytes: bytesOf(left) } } : {}),
   };
+}
+
+/** What a delta would start from. */
+export interface DeltaPreview {
+  /** Directory of the collection. */
+  readonly collection: string;
+  readonly since: SinceSpec;
+}
+
+async function heldThere({ collection, since }: DeltaPreview, context: Context): Promise<Held> {
+  const { resolveSince } = await import('./delta/since.ts');
+  return resolveSince(await openCollection(collection, context.limits), since, context, false);
 }
 
 export interface NameListOptions {

@@ -201,8 +201,10 @@ export interface ExportPreview {
   }[];
   /** Images that an export would stop at. */
   readonly failed: readonly ImageFailure[];
-  /** Distinct blobs of all images and their evidence. */
+  /** Distinct blobs of all images and their evidence, without what a delta would leave out. */
   readonly blobs: { readonly count: number; readonly bytes: number };
+  /** What a delta would leave out. */
+  readonly base?: BaseSummary | undefined;
   /** Values of lists that are no image. */
   readonly skipped: readonly SkippedListValue[];
 }

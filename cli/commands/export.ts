@@ -206,7 +206,10 @@ export const exportCommand: Command = {
       source,
     };
     if (output === undefined || dryRun) {
-      const preview = await workflows.previewExport(common, await runtime.context());
+      const preview = await workflows.previewExport(
+        since === undefined ? common : { ...common, delta: { collection: paths.collection.path, since } },
+        await runtime.context(),
+      );
       const result = { ...preview, skipped: listed.skipped };
       return {
         result,

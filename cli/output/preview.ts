@@ -7,7 +7,7 @@ import { kindsText } from './evidence-kinds.ts';
 import { formatSize, plural, table } from './format.ts';
 
 export function previewText(result: ExportPreview, { style }: TextView): string {
-  const { images, failed, blobs, skipped } = result;
+  const { images, failed, blobs, base, skipped } = result;
   return [
     ...images.flatMap((image) => [
       style.bold(inert(image.name)),
@@ -36,6 +36,11 @@ export function previewText(result: ExportPreview, { style }: TextView): string 
         ]),
     '',
     `${plural(images.length, 'image')}, ${plural(blobs.count, 'blob')}, ${formatSize(blobs.bytes)} in all; nothing was signed or written`,
+    ...(base === undefined
+      ? []
+      : [
+          `a delta on version ${base.version}: ${plural(base.blobs, 'layer')}, ${formatSize(base.bytes)}, would be left out beside that`,
+        ]),
     ...(failed.length === 0
       ? []
       : [

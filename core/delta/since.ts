@@ -19,7 +19,7 @@ export interface Held {
 }
 
 /**
- * The collection's lock is held: what is confirmed is written down.
+ * @param remember writes down what is confirmed; the collection's lock is held then
  * @throws SealiftError `code-unknown`; `fork`, `rollback` where the other side accepted what this collection did not
  *   make; `receipt-mismatch` for another collection's; and what a malformed file gives
  */
@@ -27,6 +27,7 @@ export async function resolveSince(
   collection: Collection,
   since: SinceSpec,
   context: Context,
+  remember = true,
 ): Promise<Held> {
   const ledger = openLedger(collection.directory, collection.id);
   switch (since.kind) {
@@ -34,11 +35,12 @@ export async function resolveSince(
       return heldBy(await lastExport(ledger, context));
     case 'code': {
       const past = await exportOfCode(ledger, since.code);
-      await ledger.confirm({ by: 'code', version: past.version }, context.now);
+      if (remember) await ledger.confirm({ by: 'code', version: past.version }, context.now);
       return heldBy(past);
     }
     case 'file':
-      if (await isReceiptFile(since.path)) return heldByReceipt(collection, ledger, since.path, context);
+      if (await isReceiptFile(since.path))
+        return heldByReceipt(collection, ledger, since.path, context, remember);
       return heldByBundle(collection, ledger, since.path, context);
   }
 }
@@ -114,6 +116,7 @@ async function heldByReceipt(
   ledger: Ledger,
   file: string,
   context: Context,
+  remember: boolean,
 ): Promise<Held> {
   const { receipt, newest } = await openReceipt(collection, ledger, file, context);
   const { accepted, gate, number, nonce, blobs } = receipt;
@@ -125,9 +128,9 @@ async function heldByReceipt(
       message: `receipt ${number} is older than receipt ${newest} of the same gate, which was taken before`,
     });
   }
-  await noteReceipt(collection.directory, receipt);
   const arrived = receipt.imports.find((item) => item.manifest === accepted?.manifest);
-  if (arrived && arrived.admitted === arrived.images)
+  if (remember) await noteReceipt(collection.directory, receipt);
+  if (remember && arrived && arrived.admitted === arrived.images)
     await ledger.confirm({ by: gate, version: arrived.version }, context.now);
   return { version: accepted?.version ?? 0, has: (digest) => blobs.has(keyedHash(nonce, 'blob', digest)) };
 }

@@ -16,10 +16,11 @@ import {
 } from '../bundle/manifest.ts';
 import { readmeText } from '../bundle/readme.ts';
 import type { Context } from '../context.ts';
-import { type Held, resolveSince } from '../delta/since.ts';
+import { type LeftOut, leaveOut } from '../delta/leave-out.ts';
+import { resolveSince } from '../delta/since.ts';
 import { SealiftError } from '../errors.ts';
 import { canonicalJson } from '../json/canonical.ts';
-import { blobPath, type Digest, digestAlgorithm, digestHex } from '../oci/digest.ts';
+import { blobPath, digestAlgorithm, digestHex } from '../oci/digest.ts';
 import { type ParsedManifest, parseManifest } from '../oci/manifest.ts';
 import { isImageConfig, isTarLayer } from '../oci/media-types.ts';
 import type { CollectionSummary } from '../results.ts';
@@ -137,22 +138,6 @@ async function unlock(
 
 function wholeSeconds(date: Date): Date {
   return new Date(Math.floor(date.getTime() / 1000) * 1000);
-}
-
-/** Layers that travel no second time. */
-interface LeftOut {
-  readonly version: number;
-  readonly digests: ReadonlySet<Digest>;
-}
-
-/** Layers only: what is decided before the first of them is read is in every bundle. Undefined where none is held. */
-function leaveOut(content: Content, held: Held): LeftOut | undefined {
-  const layers = [...content.blobs.values()].filter(
-    ({ kind, digest }) => kind === 'layer' && held.has(digest),
-  );
-  return layers.length === 0
-    ? undefined
-    : { version: held.version, digests: new Set(layers.map(({ digest }) => digest)) };
 }
 
 function baseOf(content: Content, { version, digests }: LeftOut, collection: string): BundleBase {

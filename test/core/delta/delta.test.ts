@@ -17,6 +17,7 @@ import { openLedger } from '../../../core/delta/ledger.ts';
 import { SealiftError } from '../../../core/errors.ts';
 import { inspectLocation } from '../../../core/inspect.ts';
 import { Checklist, judgeContent } from '../../../core/judge.ts';
+import { previewExport } from '../../../core/preview.ts';
 import { parseLocation } from '../../../core/transport/location.ts';
 import { openCollection } from '../../../core/trust/collection.ts';
 import {
@@ -38,6 +39,7 @@ import {
   forge,
   layerNames,
   makeWorld,
+  SOURCE_OPTIONS,
   START,
   type World,
 } from '../../../fixtures/world.ts';
@@ -426,6 +428,27 @@ describe('a sender who signs what should not be', () => {
 });
 
 describe('--since', () => {
+  test('is told by a dry run, which writes nothing down', async () => {
+    const layout = path.join(world.directory, 'dry');
+    makeLayout(layout, [{ name: APP, root: grown('two') }]);
+    const collection = await openCollection(world.collection, world.context().limits);
+    const ledger = openLedger(world.collection, collection.id);
+    const code = (await ledger.read(2))?.code ?? '';
+    const preview = await previewExport(
+      {
+        images: [parseLocation(`${APP}=oci:${layout}:${APP}`)],
+        platforms: [],
+        includeEvidence: true,
+        concurrency: 1,
+        source: SOURCE_OPTIONS,
+        delta: { collection: world.collection, since: { kind: 'code', code } },
+      },
+      world.context(later(1)),
+    );
+    expect(preview).toMatchObject({ blobs: { count: 3 }, base: { version: 2, blobs: 1 } });
+    expect(await ledger.confirmed()).toEqual([]);
+  });
+
   test('CODE is resolved by the ledger, and confirms the version', async () => {
     const collection = await openCollection(world.collection, world.context().limits);
     const ledger = openLedger(world.collection, collection.id);

@@ -195,6 +195,13 @@ describe('a delta', () => {
     });
   });
 
+  test('is no source for another export, and says what is', async () => {
+    const { output } = await world.export({ [APP]: grown('two') }, { now: later(1), since: LAST });
+    const images = [parseLocation(`${APP}=bundle:${output}:${APP}`)];
+    const error = await refusal(world.export({ [APP]: grown('two') }, { now: later(2), images }));
+    expect(error).toMatchObject({ code: 'base-needed', hint: expect.stringContaining('store:') as string });
+  });
+
   test('is shown by inspect, and verify says what it could not look at', async () => {
     const { output } = await world.export({ [APP]: grown('two') }, { now: later(1), since: LAST });
     expect(

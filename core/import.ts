@@ -19,6 +19,7 @@ import { baseSummary } from './delta/base.ts';
 import { paperCode } from './delta/code.ts';
 import { type ImportBase, openImportBase } from './delta/import-base.ts';
 import { isSealiftError, SealiftError, toSealiftError } from './errors.ts';
+import type { DeviceFacts } from './fs/device.ts';
 import { formatTimestamp } from './fs/document.ts';
 import { type Gate, type KeptChange, type KeptState, openGate } from './gate/gate.ts';
 import { type Intake, openIntake, type Written } from './importing/intake.ts';
@@ -42,6 +43,7 @@ import {
   waivedExpiries,
   weakeningsOf,
 } from './judge.ts';
+import { mediaFields, recordMedia } from './media.ts';
 import type { Digest } from './oci/digest.ts';
 import { assertSpace } from './publish/apply.ts';
 import { sourceOfStore } from './publish/content.ts';
@@ -68,8 +70,10 @@ import type { ImportOptions } from './workflow-options.ts';
  * @throws SealiftError the first check that refuses, with `check`; images are then as they were, and trust has moved as far
  *   as it had verified. `destination-…` where a destination fails: what was reached stays, and the same import goes on
  */
-export async function importBundle(options: ImportOptions, context: Context): Promise<ImportResult> {
-  refuseNowhere(options);
+export async function importBundle(given: ImportOptions, context: Context): Promise<ImportResult> {
+  refuseNowhere(given);
+  const { bundle, media } = recordMedia(given.bundle, given.device);
+  const options = { ...given, bundle };
   if (options.checkCommand) {
     if (options.direct) throw needsStore('a check command looks at images in a store');
     await findCheckCommand(options.checkCommand);
@@ -83,9 +87,9 @@ export async function importBundle(options: ImportOptions, context: Context): Pr
         : await openStore(options.store, { create: true, limits: context.limits });
     const storeLock = await store?.lock(options.pid);
     try {
-      return await admitBundle(gate, store, options, context);
+      return await admitBundle(gate, store, options, media, context);
     } catch (error) {
-      throw await auditRefusal(gate, error, options, context);
+      throw await auditRefusal(gate, error, options, media(), context);
     } finally {
       await storeLock?.release();
     }
@@ -119,6 +123,7 @@ async function auditRefusal(
   gate: Gate,
   error: unknown,
   options: ImportOptions,
+  media: readonly DeviceFacts[],
   context: Context,
 ): Promise<SealiftError> {
   const known = toSealiftError(error);
@@ -133,6 +138,7 @@ async function auditRefusal(
         check: known.check ?? '',
         subject: known.subject ?? '',
         message: known.message,
+        ...mediaFields(media),
       },
     });
   }
@@ -143,6 +149,7 @@ async function admitBundle(
   gate: Gate,
   store: Store | undefined,
   options: ImportOptions,
+  media: () => readonly DeviceFacts[],
   context: Context,
 ): Promise<ImportResult> {
   const checklist = new Checklist(context);
@@ -297,7 +304,7 @@ async function admitBundle(
             ...(options.direct && { destinations: prepared.map(({ publication }) => publication.location) }),
           };
           // Told first: a crash in between leaves an entry too many, never a change nobody hears of.
-          const head = await auditImport(gate, trust, judged, options, context);
+          const head = await auditImport(gate, trust, judged, options, media(), context);
           const stored = store && plan && (await commitToStore(store, plan));
           const results: DirectResult[] = [];
           for (const one of prepared) results.push(await one.finish());
@@ -310,6 +317,7 @@ async function admitBundle(
         const code = plan && (await noteArrival(gate, reader, trust, plan, refused.length, context));
         return {
           ...report,
+          ...(media().length === 0 ? {} : { media: media() }),
           size: intake.size(),
           checks: checklist.results,
           images: asked.map((image) =>

@@ -7,6 +7,7 @@ import type { CheckedImage } from './admission/check-command.ts';
 import type { ImageFailure } from './errors.ts';
 import type { CheckName } from './events.ts';
 import type { EvidenceKind, KindCount } from './evidence/kinds.ts';
+import type { DeviceFacts } from './fs/device.ts';
 
 /** The five states an image can be in, and no others. */
 export type Verdict = 'verified' | 'carried' | 'unsigned' | 'invalid' | 'expired';
@@ -289,6 +290,8 @@ export interface ImportResult extends VerifyResult {
   readonly checked?: readonly CheckedImage[] | undefined;
   /** What `export --since` takes on the other side; absent where an image of the bundle is not in the store. */
   readonly code?: string | undefined;
+  /** Removable media the bundle came on, where the system knows them; absent where it does not. */
+  readonly media?: readonly DeviceFacts[] | undefined;
   /** Head of the audit log after this run, lower-case hex. */
   readonly auditHead: string;
 }

@@ -3,6 +3,7 @@
 import type { CheckCommand } from './admission/check-command.ts';
 import type { MediumProvider } from './bundle/volumes/medium.ts';
 import type { LookasideSettings } from './evidence/registries-d.ts';
+import type { DeviceFacts } from './fs/device.ts';
 import type { DirectOptions } from './importing/publications.ts';
 import type { NamedLocation } from './transport/location.ts';
 import type { SourceOptions } from './transport/source.ts';
@@ -49,8 +50,8 @@ export interface VolumeOutput {
   readonly changeMedia?: boolean | undefined;
   /** Has the medium changed; without it a full one ends the run. */
   readonly medium?: MediumProvider | undefined;
-  /** Whether volumes in a directory are read back from their medium. */
-  readonly readBack: (directory: string) => Promise<boolean>;
+  /** Whether volumes in a directory are read back; as the export says unless given. */
+  readonly readBack?: ((directory: string) => Promise<boolean>) | undefined;
 }
 
 export interface ExportOptions extends KeyAccess {
@@ -83,12 +84,12 @@ export interface ExportOptions extends KeyAccess {
   readonly dockerArchive: boolean;
   /** What the other side holds already: its layers are left out (docs/receipts-and-deltas.md). */
   readonly since?: SinceSpec | undefined;
+  /** Whether a bundle in a directory is read back from its medium; never unless given. */
+  readonly readBack?: ((directory: string) => Promise<boolean>) | undefined;
   /** Cuts the bundle into volumes, beside each other at the output's path or on one medium after another. */
   readonly volumes?: VolumeOutput | undefined;
   /** Certificates to encrypt to: each volume, or the whole, becomes an OpenPGP message. */
   readonly encryptTo?: readonly { readonly path: string; readonly bytes: Uint8Array }[] | undefined;
-  /** Whether an encrypted bundle in a directory is read back from its medium. */
-  readonly readBack?: ((directory: string) => Promise<boolean>) | undefined;
   /** Replaces a file that is already at the output. */
   readonly force: boolean;
   /** Forces the sequential (archiver) or the positional writer; chosen by the output otherwise. */
@@ -115,6 +116,8 @@ export type BundleInput =
       readonly volumes?: readonly string[] | undefined;
       /** Asked for volumes that are on another medium. */
       readonly medium?: MediumProvider | undefined;
+      /** Told of every file that is opened, while its medium is there. */
+      readonly onMedium?: ((file: string) => Promise<void>) | undefined;
     }
   | { readonly kind: 'stream'; readonly stream: NodeJS.ReadableStream }
   /** Encrypted to OpenPGP keys: read in order, like a stream. */
@@ -170,6 +173,8 @@ export interface ImportOptions {
   readonly checkBase?: boolean | undefined;
   /** Where a request for what is missing of a delta's base goes; none is written unless given. */
   readonly request?: string | undefined;
+  /** What is known of the medium a file lies on, for the audit log. */
+  readonly device?: ((file: string) => Promise<DeviceFacts | undefined>) | undefined;
   readonly overrides: TrustOverrides;
   /** Asked once when everything is decided and before the first layer is read; false stops with `cancelled`. */
   readonly confirm?: ((result: import('./results.ts').VerifyResult) => Promise<boolean>) | undefined;

@@ -98,6 +98,7 @@ export const importCommand: Command = {
         ...approvalsFrom(runtime),
         ...(checkCommand === undefined ? {} : { checkCommand }),
         ...baseFrom(runtime),
+        device: async (file) => (await import('../../core/fs/device.ts')).inspectDevice(file),
         overrides: { allowClockJump: args.flag('allow-clock-jump') },
         ...(confirm === undefined
           ? {}

@@ -62,7 +62,6 @@ export function volumesFrom(runtime: Runtime): VolumeOutput | undefined {
     ...(only === undefined ? {} : { only }),
     changeMedia: args.flag('change-media'),
     medium: mediumFrom(runtime),
-    readBack: readBackFrom(runtime),
   };
 }
 

@@ -405,6 +405,13 @@ export function importText(result: ImportResult, view: TextView): string {
             'arrived',
             `${result.code}  (read it out to the other side: sealift export --since ${result.code} …)`,
           ],
+      ...(result.media ?? []).map(
+        ({ device, model, serial }) =>
+          [
+            'medium',
+            [model ?? device, serial === undefined ? '' : `serial ${serial}`].filter(Boolean).join(', '),
+          ] as const,
+      ),
       ['audit log', `head ${result.auditHead}`],
     ]),
     checkLines(result.checks, view),

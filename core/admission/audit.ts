@@ -1,7 +1,9 @@
 /** What the audit log of a gate says of an import (docs/state.md): enough to tell years later why an image is in. */
 import type { Context } from '../context.ts';
+import type { DeviceFacts } from '../fs/device.ts';
 import type { Gate } from '../gate/gate.ts';
 import type { PolicyInForce, TrustJudgement } from '../judge.ts';
+import { mediaFields } from '../media.ts';
 import type { ApprovalSummary, ImageVerdict } from '../results.ts';
 import { nameOf } from '../verify.ts';
 import type { ImportOptions } from '../workflow-options.ts';
@@ -27,6 +29,7 @@ export async function auditImport(
   trust: TrustJudgement,
   { chosen, refused, policy, approvals, withdrawn, destinations }: Decided,
   options: ImportOptions,
+  media: readonly DeviceFacts[],
   context: Context,
 ): Promise<string> {
   const { now } = context;
@@ -68,6 +71,7 @@ export async function auditImport(
       images: chosen.map((image) => imageFields(image, chosen.length <= MOST_DETAILED)),
       ...(policy ? { policy: policy.loaded.sha256 } : {}),
       ...(approvals.length > 0 ? { approvals: approvals.map((one) => ({ ...one })) } : {}),
+      ...mediaFields(media),
       ...(refused.length > 0
         ? { refused: refused.map(({ name, digest, reason }) => ({ name, digest, reason })) }
         : {}),

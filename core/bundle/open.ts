@@ -11,6 +11,8 @@ export interface BundlePaths {
   readonly volumes?: readonly string[] | undefined;
   /** Asked for volumes that are on another medium. */
   readonly medium?: MediumProvider | undefined;
+  /** Told of every file that is opened, while its medium is there. */
+  readonly onMedium?: ((file: string) => Promise<void>) | undefined;
 }
 
 /**
@@ -20,6 +22,8 @@ export interface BundlePaths {
  */
 export async function openBundleAt(paths: BundlePaths, context: Context): Promise<FileBundle> {
   const found = await locateVolumes([paths.path, ...(paths.volumes ?? [])]);
-  if (!found) return openBundleFile(paths.path, context);
-  return openBundleBytes(await openVolumes(found, context, paths.medium), context);
+  if (found) return openBundleBytes(await openVolumes(found, context, paths), context);
+  const bundle = await openBundleFile(paths.path, context);
+  await paths.onMedium?.(paths.path);
+  return bundle;
 }

@@ -3,10 +3,12 @@ import { open, rename, rm, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { type Journal, openJournal } from '../bundle/journal.ts';
 import type { BundlePlan } from '../bundle/layout.ts';
+import { openBundleStream } from '../bundle/reader.ts';
 import { createPositionalWriter, type PositionalWriter } from '../bundle/writer-positional.ts';
 import type { Context } from '../context.ts';
-import { SealiftError } from '../errors.ts';
+import { isSealiftError, SealiftError } from '../errors.ts';
 import { fsyncDirectory, makeDirectory } from '../fs/durable.ts';
+import { notKept, readPastCache, tellReadBackImpossible } from '../fs/read-back.ts';
 import { assertFits, inspectFileSystem } from '../fs/space.ts';
 import type { ExportResult } from '../results.ts';
 import { inTrialOrder } from '../transport/mirrors.ts';
@@ -64,6 +66,7 @@ export async function exportToFile(
       await journal.begin(plan.journal);
     }
     const written = await transferToFile(journal, plan, partial, sources, options, context);
+    if (await options.readBack?.(path.dirname(file))) await readBack(partial, plan, context);
     // The collection learns of the version before the bundle appears: a bundle that is out is never unknown at home.
     const published = await publish(collection, plan.journal);
     await rename(partial, file);
@@ -73,6 +76,36 @@ export async function exportToFile(
     return await exportResult(published, file, plan, written, found.state === 'resume', options);
   } finally {
     await journal.close();
+  }
+}
+
+/**
+ * Reads the bundle from its medium, every byte.
+ * @throws SealiftError `destination-failed` where the medium has other bytes than were written; the file is then removed
+ */
+async function readBack(partial: string, plan: SignedPlan, context: Context): Promise<void> {
+  context.emit({ type: 'phase', phase: 'read-back', title: 'reading the bundle back from the medium' });
+  const pieces = await readPastCache(partial, context.signal);
+  if (!pieces) {
+    tellReadBackImpossible(path.dirname(partial), context);
+    return;
+  }
+  try {
+    const stream = await openBundleStream(pieces, context);
+    stream.accept(plan.manifest);
+    for (const { name, bytes } of plan.journal.head) {
+      const found = stream.head.files.get(name)?.bytes;
+      if (!found || Buffer.compare(found, bytes) !== 0)
+        throw new SealiftError('digest-mismatch', `${name} has other bytes`);
+    }
+    for (let blob = await stream.nextBlob(); blob; blob = await stream.nextBlob()) await blob.skip();
+  } catch (error) {
+    if (!isSealiftError(error) || error.category !== 'malformed') throw error;
+    // It would be gone on with as if it were good.
+    await rm(partial, { force: true });
+    throw notKept(partial, error);
+  } finally {
+    await pieces.return();
   }
 }
 

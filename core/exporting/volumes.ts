@@ -75,7 +75,7 @@ export async function exportToVolumes(
   // A single message is a volume that holds everything.
   const options: VolumeExport = {
     ...given,
-    volumes: given.volumes ?? { size: form.size, readBack: given.readBack ?? (async () => false) },
+    volumes: given.volumes ?? { size: form.size },
   };
   const { file } = form;
   await makeDirectory(path.dirname(file));
@@ -293,7 +293,7 @@ async function transfer(
     plan.journal.head.find(({ name }) => name === 'sealift.json')?.bytes ?? Buffer.alloc(0);
   const manifestSha256 = createHash('sha256').update(manifestBytes).digest('hex');
   const media = createMedia(form, cuts.length, options.volumes, context);
-  const { readBack } = options.volumes;
+  const readBack = options.volumes.readBack ?? options.readBack ?? (async () => false);
   const { recipients, nameOf } = form;
   const files = recipients
     ? (await import('../encryption/sink.ts')).createEncryptedFiles(

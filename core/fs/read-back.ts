@@ -4,6 +4,8 @@
  */
 import { constants } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
+import type { Context } from '../context.ts';
+import { inert, SealiftError } from '../errors.ts';
 import type { HashAlgorithm, Hashes, WorkerPool } from '../pool/pool.ts';
 
 const PIECE = 1024 * 1024;
@@ -92,4 +94,22 @@ export async function hashPastCache(
   } finally {
     sink.abort();
   }
+}
+
+export function tellReadBackImpossible(directory: string, context: Pick<Context, 'emit'>): void {
+  context.emit({
+    type: 'notice',
+    level: 'info',
+    code: 'read-back-impossible',
+    message: `${inert(directory)} cannot be read past the page cache; what is on the medium was not compared`,
+  });
+}
+
+/** The medium has other bytes than were written. */
+export function notKept(file: string, cause?: unknown): SealiftError {
+  return new SealiftError('destination-failed', 'the medium did not keep what was written to it', {
+    subject: inert(file),
+    hint: 'use another medium, and run the same command again; what is good is kept',
+    cause,
+  });
 }

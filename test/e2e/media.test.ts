@@ -98,7 +98,7 @@ for (const kind of ['exfat', 'fat32'] as const) {
         one.check();
       });
 
-      it('that is pulled out while it is read ends the import with a word, and the same command goes on', async () => {
+      it('that is pulled out while it is read, read-only, ends the import with a word, and the same command goes on', async () => {
         const one = stick();
         await one.insert(place());
         const output = path.join(place(), 'read.tar');
@@ -106,7 +106,8 @@ for (const kind of ['exfat', 'fat32'] as const) {
         await walk.pin(`${output}.001`, await walk.rootFingerprint());
         const store = walk.sandbox.path(`store-${kind}`);
         await one.eject();
-        await one.insert(place());
+        const written = one.written();
+        await one.insert(place(), { readOnly: true });
         let pulled: Promise<void> | undefined;
         const result = await walk.tryImport(`${output}.001`, {
           store,
@@ -120,10 +121,11 @@ for (const kind of ['exfat', 'fat32'] as const) {
         expect((JSON.parse(result.stdout) as { error: { code: string } }).error.code).toBe(
           'bundle-unreadable',
         );
-        await one.insert(place());
+        await one.insert(place(), { readOnly: true });
         await walk.import(`${output}.001`, { store });
         expect(blobDigests(store).length).toBeGreaterThan(10);
         await one.eject();
+        expect(one.written()).toBe(written);
       });
     },
   );

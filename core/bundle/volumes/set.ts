@@ -112,17 +112,23 @@ function oneBundle(found: readonly FoundVolume[], subject: string): readonly [Fo
   return [first, ...rest];
 }
 
+export interface MediaHooks {
+  /** Asked for volumes that are not at hand; without it they are missing. */
+  readonly medium?: MediumProvider | undefined;
+  /** Told of every volume that is opened, while its medium is there. */
+  readonly onMedium?: ((file: string) => Promise<void>) | undefined;
+}
+
 /**
  * Opens the volumes of one bundle.
- * @param medium asked for volumes that are not among `found`; without it they are missing
  * @throws SealiftError `volume-missing`, `volume-damaged`, `volume-index-invalid`, `bundle-unreadable`
  */
 export async function openVolumes(
   found: readonly [FoundVolume, ...FoundVolume[]],
   context: Pick<Context, 'signal' | 'emit' | 'pool'>,
-  medium?: MediumProvider,
+  media: MediaHooks = {},
 ): Promise<BundleBytes> {
-  const set = createVolumeSet(found[0].base, path.dirname(found[0].path), context, medium);
+  const set = createVolumeSet(found[0].base, path.dirname(found[0].path), context, media);
   try {
     for (const volume of found) await set.register(volume);
     await set.start();
@@ -137,7 +143,7 @@ function createVolumeSet(
   base: string,
   directory: string,
   { signal, emit, pool }: Pick<Context, 'signal' | 'emit' | 'pool'>,
-  medium: MediumProvider | undefined,
+  { medium, onMedium }: MediaHooks,
 ) {
   const volumes = new Map<number, Volume>();
   /** By directory. */
@@ -208,6 +214,7 @@ function createVolumeSet(
     await known?.handle?.close();
     volumes.set(found.number, { ...found, handle, opened, size: Number(opened.size) });
     lastDirectory = path.dirname(found.path);
+    await onMedium?.(found.path);
     await readIndexIn(lastDirectory);
     if (total !== undefined) checkSize(found.number);
   }

@@ -7,7 +7,7 @@ import path from 'node:path';
 import type { Context } from '../../context.ts';
 import { inert, SealiftError } from '../../errors.ts';
 import { fsyncDirectory } from '../../fs/durable.ts';
-import { hashPastCache } from '../../fs/read-back.ts';
+import { hashPastCache, notKept, tellReadBackImpossible } from '../../fs/read-back.ts';
 import type { StreamSink } from '../../pool/pool.ts';
 import { type VolumeCut, volumeName } from './names.ts';
 
@@ -179,23 +179,13 @@ export async function assertKept(file: string, sha256: string, context: Context)
   });
   const found = await hashPastCache(file, ['sha256'], context.pool, context.signal);
   if (!found) {
-    context.emit({
-      type: 'notice',
-      level: 'info',
-      code: 'read-back-impossible',
-      message: `${inert(path.dirname(file))} cannot be read past the page cache; what is on the medium was not compared`,
-    });
+    tellReadBackImpossible(path.dirname(file), context);
     return;
   }
   if (found.hashes.sha256 === sha256) return;
   // It would be gone on with as if it were good.
   await rm(file, { force: true });
-  throw new SealiftError('destination-failed', 'the medium did not keep what was written to it', {
-    subject: inert(file),
-    got: found.hashes.sha256,
-    want: sha256,
-    hint: 'use another medium, and run the same command again; what is good is kept',
-  });
+  throw notKept(file);
 }
 
 /** Bytes of a partial volume that are there; 0 where there is none. */

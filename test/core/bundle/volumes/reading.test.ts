@@ -1,8 +1,11 @@
 /** Bundles in volumes are read however they are given, and each fault is told of its volume. */
 import {
+  chmodSync,
+  chownSync,
   copyFileSync,
   existsSync,
   mkdirSync,
+  readdirSync,
   readFileSync,
   renameSync,
   rmSync,
@@ -494,6 +497,63 @@ describe('media one after another', () => {
     expect(result.imported).toHaveLength(2);
     expect(result.written.reusedBytes).toBeGreaterThan(0);
     expect(again[0]?.length).toBeLessThan(4);
+  });
+});
+
+describe('the medium itself', () => {
+  it('is written into the audit log with name and serial, each once, and so is one that is refused', async () => {
+    const files = fresh();
+    const device = async (file: string) => ({
+      device: 'sdb1',
+      model: 'SanDisk Ultra',
+      serial: file.endsWith('.002') ? 'SECOND' : 'FIRST',
+      removable: true,
+    });
+    const run = (store: string) =>
+      importBundle(
+        {
+          bundle: { kind: 'file', path: directory },
+          gate: world.gate,
+          store: path.join(world.directory, store),
+          device,
+          only: [],
+          overrides: { allowClockJump: false },
+          concurrency: 2,
+          pid: process.pid,
+          actor: 'tester',
+        },
+        world.context(),
+      );
+    const result = await run('store-media-audit');
+    expect(result.media?.map(({ serial }) => serial)).toEqual(['FIRST', 'SECOND']);
+    const lastEntry = () =>
+      JSON.parse(
+        readFileSync(path.join(world.gate, 'audit.log'), 'utf8').trimEnd().split('\n').at(-1) as string,
+      ) as { event: string; fields: { media: unknown } };
+    const media = ['FIRST', 'SECOND'].map((serial) => ({ device: 'sdb1', model: 'SanDisk Ultra', serial }));
+    expect(lastEntry()).toMatchObject({ event: 'import', fields: { media } });
+    flipByte(files[2] as string, 4000);
+    await errorOf(() => run('store-media-refused'));
+    expect(lastEntry()).toMatchObject({ event: 'refused', fields: { code: 'volume-damaged', media } });
+  });
+
+  it('is left as it was: read-only, of another owner, without a right too many', async () => {
+    const files = fresh();
+    for (const file of files) {
+      chmodSync(file, 0o444);
+      if (process.getuid?.() === 0) chownSync(file, 65_534, 12_345);
+    }
+    chmodSync(directory, 0o555);
+    const before = readdirSync(directory).map((name) => [name, statSync(path.join(directory, name)).mtimeMs]);
+    try {
+      const result = await importFrom({ path: directory }, path.join(world.directory, 'store-read-only'));
+      expect(result.imported).toHaveLength(2);
+    } finally {
+      chmodSync(directory, 0o755);
+    }
+    expect(
+      readdirSync(directory).map((name) => [name, statSync(path.join(directory, name)).mtimeMs]),
+    ).toEqual(before);
   });
 });
 

@@ -65,12 +65,22 @@ interface Run {
   readonly anew?: boolean;
   readonly passphrase?: boolean;
   readonly force?: boolean;
+  readonly readBack?: boolean;
   readonly signal?: AbortSignal;
   readonly onEvent?: (event: SealiftEvent) => void;
 }
 
 async function run(options: Run): Promise<ExportResult> {
-  const { directory, volumes, anew = true, passphrase = true, force = false, signal, onEvent } = options;
+  const {
+    directory,
+    volumes,
+    readBack = false,
+    anew = true,
+    passphrase = true,
+    force = false,
+    signal,
+    onEvent,
+  } = options;
   if (anew) {
     rmSync(world.collection, { recursive: true, force: true });
     cpSync(start, world.collection, { recursive: true });
@@ -88,6 +98,7 @@ async function run(options: Run): Promise<ExportResult> {
       includeEvidence: true,
       dockerArchive: false,
       force,
+      readBack: async () => readBack,
       concurrency: 4,
       source: SOURCE_OPTIONS,
       passphrase: async () => {
@@ -95,9 +106,7 @@ async function run(options: Run): Promise<ExportResult> {
         return TEST_PASSPHRASE;
       },
       pid: process.pid,
-      ...(volumes === undefined
-        ? {}
-        : { volumes: { size: VOLUME, readBack: async () => false, ...volumes } }),
+      ...(volumes === undefined ? {} : { volumes: { size: VOLUME, ...volumes } }),
     },
     { ...context, ...(signal ? { signal } : {}), ...(onEvent ? { emit: onEvent } : {}) },
   );
@@ -161,7 +170,8 @@ describe('an export into volumes', () => {
     const directory = put('read-back');
     await run({
       directory,
-      volumes: { readBack: async () => true },
+      volumes: {},
+      readBack: true,
       onEvent: (event) => {
         if (event.type === 'phase' && event.phase === 'read-back') {
           phases.push(event.title);
@@ -170,6 +180,20 @@ describe('an export into volumes', () => {
       },
     });
     expect(phases).toHaveLength(Math.ceil(whole.length / VOLUME));
+  });
+
+  it('into one file is read back too', async () => {
+    const phases: string[] = [];
+    const directory = put('read-back');
+    const result = await run({
+      directory,
+      readBack: true,
+      onEvent: (event) => {
+        if (event.type === 'phase') phases.push(event.phase);
+      },
+    });
+    expect(phases).toContain('read-back');
+    expect(readFileSync(result.output).equals(whole)).toBe(true);
   });
 
   it('refuses what is there, odd names and too many volumes, before anything is signed', async () => {

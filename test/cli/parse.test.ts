@@ -167,7 +167,7 @@ describe('help with slips', () => {
     [
       ['trust'],
       'sealift trust wants a command',
-      'it is one of pin, status, root, list, add, remove, renew, witness, sign, publish, key, delegation, audit, clock',
+      'it is one of pin, pin-gate, status, root, list, lookup, add, remove, renew, witness, sign, publish, staged, reset, key, delegation, audit, clock',
     ],
     [
       ['trust', 'key'],

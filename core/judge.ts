@@ -29,6 +29,7 @@ import { parseRoot, rootFingerprint } from './trust/metadata.ts';
 import { verifyArmored } from './trust/openpgp.ts';
 import type { ImageEvidence, PolicyDecision } from './trust/policy/evaluate.ts';
 import type { LoadedPolicy } from './trust/policy/load.ts';
+import { carrierReach } from './trust/reach.ts';
 import { listTargets, listWithdrawn, resolveTarget } from './trust/search.ts';
 import { advance, type KeptMetadata, TrustedSet, type TrustStep } from './trust/trusted-set.ts';
 import type { TrustOverrides } from './workflow-options.ts';
@@ -420,6 +421,9 @@ function summarise(set: TrustedSet, id: string, manifest: BundleManifest): Colle
     rootFingerprint: rootFingerprint(set.root),
     rootVersion: set.root.version,
     roles: set.roleSummaries(),
+    ...(set.targets
+      ? { carrier: carrierReach({ root: set.root, targets: set.targets, delegated: set.delegated }) }
+      : {}),
   };
 }
 

@@ -48,6 +48,21 @@ export interface ExpiringKey {
   readonly roles: readonly string[];
 }
 
+/** What the keys that sign each export could do besides. */
+export interface CarrierReach {
+  /** They meet the threshold of root: they can replace any key. */
+  readonly root: boolean;
+  /** They meet that of targets: they can take any namespace over. */
+  readonly targets: boolean;
+  /** `images` with the empty prefix is that of all other names. */
+  readonly namespaces: readonly {
+    readonly role: string;
+    readonly prefix: string;
+    /** By their own keys, or by putting those in the place of the holders'. */
+    readonly canSign: boolean;
+  }[];
+}
+
 export interface CollectionSummary {
   readonly id: string;
   readonly name: string;
@@ -59,6 +74,7 @@ export interface CollectionSummary {
   readonly rootFingerprint: string;
   readonly rootVersion: number;
   readonly roles: readonly RoleSummary[];
+  readonly carrier?: CarrierReach | undefined;
 }
 
 export interface EvidenceSummary {

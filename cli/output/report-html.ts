@@ -86,6 +86,15 @@ export function reportHtml(result: VerifyResult, now: Date): string {
   const gone = [
     ...result.withdrawn.map(({ name, reason, at }) => `withdrawn: ${name} (${reason}, ${at})`),
     ...result.vanished.map((name) => `no longer listed, never withdrawn, kept: ${name}`),
+    ...(result.collection.carrier?.namespaces ?? []).flatMap(({ role, prefix, canSign }) =>
+      role === 'images'
+        ? []
+        : [
+            canSign
+              ? `whoever signs the bundles could sign ${prefix} in the place of ${role}`
+              : `whoever signs the bundles cannot sign ${prefix}: only ${role} can`,
+          ],
+    ),
     ...result.weakened.map(({ option, effect }) => `weakened by ${option}: ${effect}`),
   ];
   return [

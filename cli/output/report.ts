@@ -24,6 +24,7 @@ import type {
 import type { StoreListing } from '../../core/store/store.ts';
 import type { RootSummary } from '../../core/trust-admin.ts';
 import type { TextView } from '../command.ts';
+import { carrierLines } from './carrier-text.ts';
 import {
   formatDistance,
   formatSize,
@@ -328,6 +329,7 @@ function verifiedLines(result: VerifyResult, view: TextView): readonly string[] 
     ...heading(style, plural(result.images.length, 'image')),
     ...result.images.flatMap((image) => verdictLines(image, style)),
     ...withdrawnLines(result, style),
+    ...carrierLines(result.collection.carrier, style, true),
     ...weakenedLines(result.weakened, style),
     '',
     style.dim(policyText(result)),
@@ -468,6 +470,7 @@ export function inspectText(result: InspectResult, view: TextView): string {
           ...roleRows(collection.roles, now),
           ...heading(style, 'Keys'),
           ...keyRows(collection.roles),
+          ...carrierLines(collection.carrier, style),
         ],
     heading(style, plural(result.images.length, 'image')),
     result.images.flatMap((image) => [

@@ -211,7 +211,29 @@ export function rotateText(result: RotateResult, view: TextView): string {
     ...result.revoked.map((fingerprint) => `  the certificate ${fingerprint} says now that it is revoked`),
     `  root: version ${result.rootVersion}; whoever pinned an earlier one follows by themselves`,
     nextLines(view),
+    recoveryLines(result, view),
   );
+}
+
+/** What is left to do after the recovery key was out of its safe. */
+function recoveryLines(result: RotateResult, { style }: TextView): readonly string[] {
+  if (!result.byRecoveryKey) return [];
+  return [
+    '',
+    style.bold('After the recovery key was used'),
+    ...(result.revoked.length > 0
+      ? [
+          '  bring that bundle at once: until a gate has seen it, bundles of the thief are as good as yours there',
+        ]
+      : []),
+    '  on the sealed side, import it, and see that sealift trust status shows this root:',
+    `    version ${result.rootVersion}, ${result.rootFingerprint}`,
+    '  look through what was signed meanwhile: sealift trust list, and on the sealed side sealift trust audit',
+    '  put the recovery key back on its medium, away from this machine; it signs the next root too',
+    '  if others may have read it, replace it as well:',
+    '    sealift trust key generate',
+    '    sealift trust key add --role root NEW --replace RECOVERY-KEY',
+  ];
 }
 
 export function namesText(listing: TrustListing, { style }: TextView): string {

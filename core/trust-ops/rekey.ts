@@ -28,6 +28,7 @@ import {
   TOP_LEVEL_ROLES,
 } from '../trust/metadata.ts';
 import { loadOpenpgp } from '../trust/openpgp-packets.ts';
+import { carrierReach, prefixOf } from '../trust/reach.ts';
 import { prefixPatterns } from '../trust/search.ts';
 import { type Signer, withoutHeaders } from '../trust/signer.ts';
 import type { GpgSettings, KeyAccess } from '../workflow-options.ts';
@@ -408,34 +409,33 @@ export interface DelegationListing {
     readonly threshold: number;
     readonly keys: readonly string[];
     readonly images: number;
-    /** True where the keys that sign the export could sign these names too. */
+    /** True where the keys that sign the export could sign these names too, or take them over. */
     readonly carrierCanSign: boolean;
   }[];
 }
 
 /** The namespaces of a collection. @throws SealiftError `collection-not-found` */
 export function listDelegations(directory: string, state: CollectionState): DelegationListing {
-  const carriers = new Set(state.root.roles.timestamp.keyids);
+  const reached = new Set(
+    carrierReach(state)
+      .namespaces.filter(({ canSign }) => canSign)
+      .map(({ role }) => role),
+  );
   const delegations: DelegationListing['delegations'][number][] = [];
   for (const [delegator, metadata] of [['targets', state.targets] as const, ...state.delegated]) {
     for (const entry of metadata.delegations?.roles ?? []) {
       if (entry.name === 'bundles') continue;
-      const able = (role: string): boolean => {
-        const keys = keysOfRole(state, role);
-        return keys !== undefined && keys.keyids.filter((id) => carriers.has(id)).length >= keys.threshold;
-      };
       delegations.push({
         role: entry.name,
         delegator,
-        prefix: (entry.paths[0] ?? '').replace(/\*.*$/, ''),
+        prefix: prefixOf(entry),
         threshold: entry.threshold,
         keys: entry.keyids.map((id) => {
           const key = metadata.delegations?.keys.get(id);
           return key?.keytype === 'openpgp' ? key.keyval.public : id;
         }),
         images: state.delegated.get(entry.name)?.targets.size ?? 0,
-        // Whoever signs root or the delegating role can put themselves in the holders' place.
-        carrierCanSign: able(entry.name) || able(delegator) || able('root'),
+        carrierCanSign: reached.has(entry.name),
       });
     }
   }

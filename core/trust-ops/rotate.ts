@@ -69,6 +69,8 @@ export interface RotateResult extends StagedRoles {
   readonly retired: readonly string[];
   /** Fingerprints of certificates that say now that they are revoked. */
   readonly revoked: readonly string[];
+  /** The recovery key signed the root. */
+  readonly byRecoveryKey: boolean;
 }
 
 /** Signed by every export, not by hand. */
@@ -157,6 +159,7 @@ export async function rotateKeys(options: RotateOptions, context: Context): Prom
       replaced: [...replaced].map(([role, keyId]) => ({ role, keyId })),
       retired: await retire(state, staged.state, replaced, options.stolen ? 'revoked' : 'retired'),
       revoked: [...revoked.keys()],
+      byRecoveryKey: recovery !== undefined,
     };
   });
 }

@@ -6,6 +6,7 @@ import type { Limits } from '../../limits.ts';
 import type { CollectionSummary, KeySummary, RoleSummary } from '../../results.ts';
 import { readCertificate } from '../certificates.ts';
 import { BUNDLE_PREFIX, formatDate, rootFingerprint } from '../metadata.ts';
+import { carrierReach } from '../reach.ts';
 import { openKeyring, unlock } from './keys.ts';
 import { prune, publish, stageRoles } from './publish.ts';
 import { toImageTarget } from './sign.ts';
@@ -96,6 +97,7 @@ async function summarise(
     created: formatDate(state.timestamp.created ?? state.created),
     rootFingerprint: rootFingerprint(state.publishedRoot),
     rootVersion: state.publishedRoot.version,
+    carrier: carrierReach(state),
   };
   try {
     // What is staged is named by no snapshot yet, and so cannot be verified as a whole.

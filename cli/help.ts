@@ -78,7 +78,7 @@ export function mainHelp(commands: readonly Command[], columns: number): string 
 const SECTIONS: readonly (readonly [title: string, words: readonly string[]])[] = [
   ['On the connected side', ['init', 'export', 'inspect', 'diff', 'bundle', 'sign', 'login', 'logout']],
   ['On the sealed side', ['verify', 'import', 'approve', 'receipt', 'ls', 'why', 'gc']],
-  ['For those who pull', ['serve', 'sync', 'client-config']],
+  ['For those who pull', ['serve', 'sync', 'client-config', 'lookaside']],
   ['What is trusted, and what is demanded', ['trust', 'policy', 'officers']],
 ];
 

@@ -12,6 +12,7 @@ import { initCommand } from './init.ts';
 import { inspectCommand } from './inspect.ts';
 import { loginCommand } from './login.ts';
 import { logoutCommand } from './logout.ts';
+import { lookasideCommand } from './lookaside.ts';
 import { lsCommand } from './ls.ts';
 import { officersClearCommand, officersListCommand, officersSetCommand } from './officers.ts';
 import { policyCheckCommand, policyClearCommand, policyExplainCommand, policySetCommand } from './policy.ts';
@@ -70,6 +71,7 @@ export const COMMANDS: readonly Command[] = [
   logoutCommand,
   syncCommand,
   clientConfigCommand,
+  lookasideCommand,
   trustPinCommand,
   trustPinGateCommand,
   trustStatusCommand,

@@ -203,11 +203,12 @@ afterAll(async () => {
 describePeer(PEERS, 'signatures of a lookaside', () => {
   let walk: Walk;
   let open: Walk;
-  const found: Record<'import' | 'serve' | 'podman' | 'pushed', Record<string, boolean>> = {
+  const found: Record<'import' | 'serve' | 'podman' | 'pushed' | 'beside', Record<string, boolean>> = {
     import: {},
     serve: {},
     podman: {},
     pushed: {},
+    beside: {},
   };
   const names = Object.keys(VERDICTS);
   /** Exit code of an import of all of them. */
@@ -275,6 +276,9 @@ describePeer(PEERS, 'signatures of a lookaside', () => {
       await served.stop();
       const after = surroundings('after', target.host, at('lookaside-2'));
       for (const name of names) found.pushed[name] = await copies(after, name, 'pushed');
+      succeeded(await open.sandbox.run(['lookaside', at('lookaside-3')]), 'sealift lookaside');
+      const beside = surroundings('beside', target.host, at('lookaside-3'));
+      for (const name of names) found.beside[name] = await copies(beside, name, 'beside');
     } finally {
       await served.stop();
       await target.stop();
@@ -296,6 +300,9 @@ describePeer(PEERS, 'signatures of a lookaside', () => {
   });
   it('are judged the same by podman, from serve', () => {
     expect(found.podman).toEqual(VERDICTS);
+  });
+  it('are judged the same by skopeo, with the lookaside that sealift writes from the store', () => {
+    expect(found.beside).toEqual(VERDICTS);
   });
   it('are judged the same by skopeo, from a registry that was filled from the store', () => {
     expect(found.pushed).toEqual(VERDICTS);

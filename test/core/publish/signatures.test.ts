@@ -1,5 +1,8 @@
 /** Simple-signing signatures as clients ask for them: the API of `serve`. */
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { writeStoreLookaside } from '../../../core/evidence/store-lookaside.ts';
 import { type RunningRegistry, serveRegistry } from '../../../core/publish/registry.ts';
 import { openStore } from '../../../core/store/store.ts';
 import { SIMPLE_SIGNING_ARTIFACT, SIMPLE_SIGNING_LAYER } from '../../../core/trust/evidence/media-types.ts';
@@ -88,5 +91,45 @@ describe('the signatures API', () => {
     ['no digest', 'quay.io/acme/bare', 'v1', 400],
   ])('refuses %s', async (_, repository, digest, status) => {
     expect(await ask(repository, digest)).toMatchObject({ status, found: undefined });
+  });
+});
+
+describe('a lookaside from the store', () => {
+  const at = (repository: string, subject: FixtureManifest): string[] => {
+    const place = path.join(
+      publishing.directory,
+      'lookaside',
+      `${repository}@${subject.digest.replace(':', '=')}`,
+    );
+    if (!existsSync(place)) return [];
+    return readdirSync(place).map((name) => readFileSync(path.join(place, name), 'utf8'));
+  };
+  const write = () =>
+    writeStoreLookaside(
+      { store: publishing.store, directory: path.join(publishing.directory, 'lookaside') },
+      publishing.context(),
+    );
+
+  it('holds each signature where mirrors and whole names lead, and nothing twice', async () => {
+    for (const _ of [1, 2]) {
+      const { signatures, unsigned } = await write();
+      expect(signatures).toHaveLength(6);
+      expect(unsigned).toEqual(['quay.io/acme/bare:v1', 'quay.io/acme/stray:v1']);
+      for (const repository of ['library/signed', 'docker.io/library/signed']) {
+        expect(at(repository, signed).sort()).toEqual(['one', 'two']);
+        expect(at(repository, child)).toEqual(['of a platform']);
+      }
+    }
+  });
+
+  it('keeps what others have put there', async () => {
+    const place = path.join(
+      publishing.directory,
+      'lookaside',
+      `library/signed@${child.digest.replace(':', '=')}`,
+    );
+    writeFileSync(path.join(place, 'signature-2'), 'of somebody else');
+    await write();
+    expect(at('library/signed', child).sort()).toEqual(['of a platform', 'of somebody else']);
   });
 });

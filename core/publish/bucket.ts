@@ -20,7 +20,7 @@ const CHUNK = 1024 * 1024;
 const FOREVER = 'public, max-age=31536000, immutable';
 const DIGEST_HEADER = 'docker-content-digest';
 /** Parts in memory at once, over all blobs. */
-const PARTS_HELD = 6;
+const PARTS_HELD = 4;
 
 export type { BucketOptions } from './bucket-requests.ts';
 

@@ -79,7 +79,7 @@ export function renderCatalog(plan: PublishPlan, options: CatalogOptions): strin
 <header>
 <h1>Container images</h1>
 <p class="soft">${count(plan.images.length, 'image')} in ${count(groups.size, 'repository', 'repositories')}, each verified by sealift before it was put here.</p>
-${expired === 0 ? '' : `<p class="bad">The trust of ${count(expired, 'image')} has expired. Ask for a newer bundle.</p>\n`}</header>
+${expired === 0 ? '' : `<p class="bad">The trust of ${count(expired, 'image')} has expired. Ask for a newer bundle.</p>\n`}${withdrawnNotice(options.withdrawn ?? [])}</header>
 ${repositories.length < 2 ? '' : navigation(repositories.map(([name]) => name))}<main>
 ${repositories.length === 0 ? '<p>There is nothing here yet.</p>\n' : ''}${repositories
   .map(([name, images], at) => section(name, images, at, host, options.now))
@@ -100,6 +100,11 @@ function section(name: string, images: readonly PlannedImage[], at: number, host
 <h2 id="r${at + 1}">${escapeHtml(name)}</h2>
 ${sorted.map((image) => article(image, host, now)).join('')}</section>
 `;
+}
+
+function withdrawnNotice({ length }: NonNullable<CatalogOptions['withdrawn']>): string {
+  if (length === 0) return '';
+  return `<p><a href="#withdrawn">${count(length, 'image')} ${length === 1 ? 'was' : 'were'} withdrawn</a></p>\n`;
 }
 
 function withdrawnSection(withdrawn: NonNullable<CatalogOptions['withdrawn']>): string {

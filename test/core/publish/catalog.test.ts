@@ -46,6 +46,22 @@ function hostilePlan(): PublishPlan {
 }
 
 describe('the page', () => {
+  it('lists what was withdrawn and why, whatever the reason holds', () => {
+    const at = '2026-02-01T00:00:00Z';
+    const withdrawn = HOSTILE.map((reason, number) => ({
+      name: `docker.io/acme/bad${number}:v1`,
+      digest: `sha256:${'ab'.repeat(32)}`,
+      reason,
+      at,
+    }));
+    const page = renderCatalog(planOf(), { now: NOW, withdrawn });
+    expect(page).toContain(`<a href="#withdrawn">${HOSTILE.length} images were withdrawn</a>`);
+    for (const { name } of withdrawn) expect(page).toContain(`<h3>${name}</h3>`);
+    expect(page.match(/<(?:script|img|base|b)\b/g)).toBeNull();
+    expect(page).not.toContain('\u202E');
+    expect(renderCatalog(planOf(), { now: NOW })).not.toContain('withdrawn');
+  });
+
   it('says of an image what it is, how to pull it, and until when its trust lasts', async () => {
     const world = makePublishing();
     try {

@@ -48,7 +48,7 @@ interface Bundle {
 
 function print(...cells: readonly string[]): void {
   process.stdout.write(
-    `${cells.map((cell, at) => (at === 0 ? cell.padEnd(34) : cell.padStart(14))).join('')}\n`,
+    `${cells.map((cell, at) => (at === 0 ? cell.padEnd(34) : cell.padStart(at === cells.length - 1 ? 20 : 14))).join('')}\n`,
   );
 }
 const mib = (bytes: number): string => `${(bytes / MIB).toFixed(1)} MiB`;

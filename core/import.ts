@@ -269,7 +269,7 @@ async function admitBundle(
           ];
         });
         const checks =
-          store && options.checkCommand
+          store && options.checkCommand && chosen.length > 0
             ? await askCheckCommand(
                 gate,
                 store,

@@ -23,6 +23,9 @@ import { formatDate, rootFingerprint, TOP_LEVEL_ROLES } from '../trust/metadata.
 import { openSigner, type Signer } from '../trust/signer.ts';
 import type { KeyAccess } from '../workflow-options.ts';
 
+/** Signed by every export, not by hand. */
+export const BY_EXPORT: ReadonlySet<string> = new Set(['timestamp', 'snapshot', 'bundles']);
+
 export interface TrustOptions extends KeyAccess {
   /** Directory of the collection. */
   readonly collection: string;

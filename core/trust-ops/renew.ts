@@ -12,6 +12,7 @@ import type { TargetsMetadata } from '../trust/metadata.ts';
 import type { Signer } from '../trust/signer.ts';
 import {
   assertRole,
+  BY_EXPORT,
   editableRoot,
   type KeyFile,
   openKeyFile,
@@ -34,8 +35,6 @@ export interface RenewOptions extends TrustOptions {
 }
 
 const YEAR_MS = 365 * 24 * 60 * 60 * 1000;
-/** Each export signs these. */
-const BY_EXPORT: ReadonlySet<string> = new Set(['timestamp', 'snapshot', 'bundles']);
 
 /**
  * Signs roles anew; the next bundle takes them along. All of them are renewed, or none.

@@ -29,6 +29,7 @@ import type { Signer } from '../trust/signer.ts';
 import type { PassphraseProvider } from '../workflow-options.ts';
 import {
   assertRole,
+  BY_EXPORT,
   editableRoot,
   type KeyFile,
   openKeyFile,
@@ -72,9 +73,6 @@ export interface RotateResult extends StagedRoles {
   /** The recovery key signed the root. */
   readonly byRecoveryKey: boolean;
 }
-
-/** Signed by every export, not by hand. */
-const BY_EXPORT: ReadonlySet<string> = new Set(['timestamp', 'snapshot', 'bundles']);
 
 /**
  * Replaces keys: the new root is signed by a threshold of the old keys and one of the new, so that every gate

@@ -198,7 +198,8 @@ async function countApprovals(
     }
   }
   const approving = officers.officers.filter(({ keyId }) => given.has(keyId));
-  return { given: [...given.values()], people: await countOfficers(approving, context) };
+  const inOrder = approving.flatMap(({ keyId }) => given.get(keyId) ?? []);
+  return { given: inOrder, people: await countOfficers(approving, context) };
 }
 
 /**

@@ -3,14 +3,17 @@ import { spawn, spawnSync } from 'node:child_process';
 
 export const HAS_TERMINAL = spawnSync('python3', ['-c', 'import pty'], { stdio: 'ignore' }).status === 0;
 
-// Each step waits for a text behind what was seen before, then types; `^SIG` sends a signal instead.
+// Each step waits for a text behind what was seen before, then types; `^SIG` sends a signal instead, `^SIZE` resizes.
 const DRIVER = `
 import fcntl, json, os, pty, select, signal, struct, sys, termios, time
 job = json.load(sys.stdin)
 pid, fd = pty.fork()
 if pid == 0:
     os.execvpe(job["argv"][0], job["argv"], job["env"])
-fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+def resize(columns, rows):
+    fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+resize(80, 24)
+before = termios.tcgetattr(fd)
 seen, mark, steps, end, echo = b"", 0, list(job["steps"]), time.time() + 30, None
 status = None
 while time.time() < end:
@@ -18,7 +21,9 @@ while time.time() < end:
         text, typed = steps.pop(0)
         mark = seen.index(text.encode(), mark) + len(text.encode())
         time.sleep(0.1)
-        if typed.startswith("^SIG"):
+        if typed.startswith("^SIZE"):
+            resize(*map(int, typed.split()[1:]))
+        elif typed.startswith("^SIG"):
             os.kill(pid, getattr(signal, typed[1:]))
         else:
             os.write(fd, typed.encode())
@@ -34,9 +39,10 @@ while time.time() < end:
 else:
     os.kill(pid, signal.SIGKILL)
 _, status = os.waitpid(pid, 0)
-flags = termios.tcgetattr(fd)[3]
+after = termios.tcgetattr(fd)
+flags = after[3]
 cooked = bool(flags & termios.ICANON) and bool(flags & termios.ECHO)
-json.dump({"screen": seen.decode("utf8", "replace"), "code": os.waitstatus_to_exitcode(status), "left": len(steps), "cooked": cooked}, sys.stdout)
+json.dump({"screen": seen.decode("utf8", "replace"), "code": os.waitstatus_to_exitcode(status), "left": len(steps), "cooked": cooked, "same": before == after}, sys.stdout)
 `;
 
 export interface TerminalRun {
@@ -48,6 +54,8 @@ export interface TerminalRun {
   readonly left: number;
   /** The terminal takes lines and shows what is typed, as before. */
   readonly cooked: boolean;
+  /** Every setting of the terminal is what it was (termios). */
+  readonly same: boolean;
 }
 
 export function runInTerminal(

@@ -51,6 +51,7 @@ async function screenAfter(run: TerminalRun): Promise<string> {
 
 function expectRestored(run: TerminalRun): void {
   expect(run.cooked).toBe(true);
+  expect(run.same).toBe(true);
   expect(run.screen.lastIndexOf(LEAVE)).toBeGreaterThan(run.screen.lastIndexOf('\u001b[?1049h'));
   expect(run.screen.lastIndexOf('\u001b[?25h')).toBeGreaterThan(run.screen.lastIndexOf('\u001b[?25l'));
 }
@@ -66,13 +67,14 @@ const addImage = (reference: string): Step[] => [
   ['continue', 'c'],
 ];
 
-/** Hands on what the registry says, and never the content of one blob. */
+/** Hands on what the registry says, but not the content of one blob until it is told to. */
 async function stallBlob(
   target: string,
   { digest, size }: { readonly digest: string; readonly size: number },
-): Promise<{ host: string; stop(): void }> {
+): Promise<{ host: string; release(): void; stop(): void }> {
+  let held = true;
   const server = http.createServer((request, response) => {
-    if (request.method === 'GET' && request.url?.endsWith(digest) === true) {
+    if (held && request.method === 'GET' && request.url?.endsWith(digest) === true) {
       response.writeHead(200, { 'content-length': size });
       response.write(Buffer.alloc(1000));
       return;
@@ -91,6 +93,9 @@ async function stallBlob(
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   return {
     host: `127.0.0.1:${(server.address() as AddressInfo).port}`,
+    release: () => {
+      held = false;
+    },
     stop: () => {
       server.closeAllConnections();
       server.close();
@@ -179,6 +184,64 @@ describe.skipIf(!HAS_TERMINAL)('the interactive program', () => {
     } finally {
       slow.stop();
     }
+  });
+
+  test('resized in the middle of a transfer, too small and large again; then stopped', async () => {
+    const slow = await stallBlob(registry.url, largestBlob(big));
+    try {
+      const run = await open([
+        ...addImage(`${slow.host}/acme/big:1`),
+        ['for how long', `\u0015resized.tar${ENTER}`],
+        ['write 1 image', 'c'],
+        ['for the key', `${PASSPHRASE}${ENTER}`],
+        ['of 1 blob', '^SIZE 60 16'],
+        ['of 1 blob', '^SIZE 50 10'],
+        ['larger window', '^SIZE 120 40'],
+        ['of 1 blob', '\u0003'],
+      ]);
+      expect(run.left, run.screen).toBe(0);
+      expect(run.code).toBe(130);
+      expectRestored(run);
+    } finally {
+      slow.stop();
+    }
+  });
+
+  test('killed in the middle of a transfer: the same export goes on from there', async () => {
+    const slow = await stallBlob(registry.url, largestBlob(big));
+    try {
+      const reference = `${slow.host}/acme/big:1`;
+      const run = await open([
+        ...addImage(reference),
+        ['for how long', `\u0015killed.tar${ENTER}`],
+        ['write 1 image', 'c'],
+        ['for the key', `${PASSPHRASE}${ENTER}`],
+        ['of 1 blob', '^SIGKILL'],
+      ]);
+      expect(run.code).toBe(-9);
+      expect(existsSync(`${work}/killed.tar`)).toBe(false);
+      slow.release();
+      // Signed already: no passphrase is asked for.
+      const again = await walk.tryExport([reference], `${work}/killed.tar`, { passphrase: false });
+      expect(again.code, again.stderr).toBe(0);
+      expect(again.stdout).toContain('resumed');
+    } finally {
+      slow.stop();
+    }
+  });
+
+  test('typed faster than pages come: nothing is lost, nothing is done twice', async () => {
+    const image = `${registry.host}/acme/web:1.0`;
+    const run = await open([
+      ['this machine', `jjkk${'j'.repeat(9)}gj${ENTER}`],
+      ['empty when done', ESC],
+      ['add image', `pn${image}${ENTER}${image}${ENTER}`],
+      ['of 1 image', ESC],
+      ['add image', 'q'],
+    ]);
+    expect(run.left, run.screen).toBe(0);
+    expect(run.code).toBe(0);
+    expectRestored(run);
   });
 
   test.each([

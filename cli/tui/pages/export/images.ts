@@ -76,13 +76,11 @@ export function imagesPage(app: App): Page {
   );
 
   async function add(texts: readonly string[]): Promise<void> {
+    const parsed: Item[] = [];
+    for (const text of new Set(texts)) parsed.push({ text, named: await workflows.parseLocation(text) });
+    // What was added meanwhile is known now.
     const known = new Set(draft.items.map(({ text }) => text));
-    const fresh: Item[] = [];
-    for (const text of texts) {
-      if (known.has(text)) continue;
-      known.add(text);
-      fresh.push({ text, named: await workflows.parseLocation(text) });
-    }
+    const fresh = parsed.filter(({ text }) => !known.has(text));
     for (const { text } of fresh) draft.chosen.add(text);
     draft.items = [...draft.items, ...fresh];
     list.setItems(draft.items);
@@ -138,12 +136,19 @@ export function imagesPage(app: App): Page {
       else if (question === 'place') openBrowser(text);
       else await addTyped(text);
     };
-    run().then(() => {
-      // A list and a place are one; of images there are mostly several.
-      if (question !== 'image') asking = undefined;
-      field.value = '';
-      app.changed();
-    }, tell);
+    // Whoever types fast is at the next one before this one is taken.
+    field.value = '';
+    run().then(
+      () => {
+        // A list and a place are one; of images there are mostly several.
+        if (question !== 'image') asking = undefined;
+        app.changed();
+      },
+      (error: unknown) => {
+        if (field.value === '') field.value = text;
+        tell(error);
+      },
+    );
   }
   function complete(text: string): void {
     field.value = text;

@@ -200,13 +200,18 @@ export interface NameList {
 const HOST =
   /^(?:docker:\/\/)?([a-zA-Z0-9-]+(?:\.[a-zA-Z0-9-]+)+(?::\d{1,5})?|[a-zA-Z0-9-]+:\d{4,5}|localhost(?::\d{1,5})?|\[[0-9a-fA-F:]+\](?::\d{1,5})?)\/?$/;
 
+/** `HOST[:PORT]` where `text` names a registry and no image in it. */
+export function registryHost(text: string): string | undefined {
+  return HOST.exec(text)?.[1];
+}
+
 /**
  * Names at a source.
  * @throws SealiftError `invalid-reference`, `layout-invalid`, `source-*`
  */
 export async function listNames(options: NameListOptions, context: Context): Promise<NameList> {
   const { location, source } = options;
-  const host = HOST.exec(location)?.[1];
+  const host = registryHost(location);
   if (host !== undefined) {
     const { names, truncated } = await listRepositories(host, source, context);
     return { of: 'repositories', locations: names.map((name) => `${host}/${name}`), truncated };

@@ -13,6 +13,8 @@ export interface List<T> {
   current(): T | undefined;
   setItems(items: readonly T[]): void;
   mark(keys: Iterable<string>): void;
+  /** Puts the pointer on the line of that key, where it is shown. */
+  point(key: string): void;
   /** True where the action was for the list. */
   act(action: Action): boolean;
   /** Told when the filter field has changed. */
@@ -119,6 +121,10 @@ export function createList<T>({
     mark: (keys) => {
       marked.clear();
       for (const one of keys) marked.add(one);
+    },
+    point: (wanted) => {
+      const at = shown.findIndex((item) => key(item) === wanted);
+      if (at >= 0) cursor = at;
     },
     filterChanged: refilter,
     act: (action) => {

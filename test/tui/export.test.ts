@@ -107,6 +107,26 @@ describe('choosing images', () => {
     await shown.waitFor(/\[x\] \S+web:1\.1\s+[\d.]+ KiB/);
   });
 
+  test('a host alone opens its list; a repository without that tag leads to its tags', async () => {
+    const shown = await images();
+    await shown.waitFor('none yet: n types one');
+    await shown.type('n');
+    await shown.type(`${registry.host}${KEYS.enter}`);
+    await shown.waitFor('2 repositories');
+    await shown.type(KEYS.left);
+    await shown.waitFor('none yet');
+    await shown.type('n');
+    await shown.type(`${shut.host}/acme/job:7${KEYS.enter}`);
+    await shown.type(`${registry.host}/acme/web${KEYS.enter}`);
+    // The pointer is at what was added last, so that what is said is about it.
+    await shown.waitFor('no manifest latest');
+    await shown.type(KEYS.esc);
+    await shown.type(KEYS.enter);
+    await shown.waitFor('0 of 2 chosen');
+    await shown.type(KEYS.enter);
+    await shown.waitFor(/web:1\.0\s+[\d.]+ KiB/);
+  });
+
   test('a list file: images are added, what is none is named', async () => {
     writeFileSync(
       path.join(world.directory, 'images.yaml'),

@@ -84,6 +84,9 @@ export function imagesPage(app: App): Page {
     for (const { text } of fresh) draft.chosen.add(text);
     draft.items = [...draft.items, ...fresh];
     list.setItems(draft.items);
+    // What is said of the newest is what one waits for.
+    const newest = fresh.at(-1) ?? parsed.at(-1);
+    if (newest !== undefined) list.point(newest.text);
     look();
     app.changed();
   }
@@ -230,7 +233,12 @@ export function imagesPage(app: App): Page {
         return true;
       case 'open':
         if (item?.previews !== undefined) app.push(previewPage(app, item.previews));
-        else if (item?.failure !== undefined) app.say(item.failure);
+        else if (item?.failure !== undefined) {
+          const { location } = item.named;
+          if (location.kind === 'docker')
+            openBrowser(`${location.reference.domain}/${location.reference.path}`);
+          else app.say(item.failure);
+        }
         return true;
       case 'proceed':
         goOn();
@@ -288,7 +296,7 @@ export function imagesPage(app: App): Page {
       const head = [
         `${style.bold('Images to carry')}  ${style.dim(`signed by ${inert(draft.collection, 200)}`)}`,
         clip(
-          `${chosenItems(draft).length} of ${plural(draft.items.length, 'image')}, ${formatSize(sum.bytes)} without what is shared; ${spaceText(draft, sum, facts, view)}`,
+          `${chosenItems(draft).length} of ${plural(draft.items.length, 'image')}, ${formatSize(sum.bytes)}, shared parts once; ${spaceText(draft, sum, facts, view)}`,
           columns,
           style.unicode,
         ),
@@ -304,6 +312,9 @@ export function imagesPage(app: App): Page {
         style.dim(
           `      ${padTo('image', width)}${'size'.padStart(10)}${'shared'.padStart(10)}${'evidence'.padStart(10)}${wide ? '  platforms' : ''}`,
         ),
+        ...(draft.items.length === 0 && asking === undefined
+          ? [style.dim('none yet: n types one, t browses a registry or a layout, f reads a list')]
+          : []),
         ...list.lines(room, style, (item, here, marked) =>
           row(
             view,
@@ -346,7 +357,8 @@ function nameOf({ text, previews }: Item): string {
 /** Where `text` is no image but a place that holds some, that place as it can be listed. */
 async function placeOf(app: App, text: string): Promise<string | undefined> {
   const { machine } = app.options;
-  if (/^[A-Za-z0-9.:-]+\/$/.test(text)) return text;
+  const { registryHost } = await import('../../../../core/preview.ts');
+  if (registryHost(text) !== undefined) return text;
   const kind = /^([a-z-]+):(?=[./~])/.exec(text)?.[1];
   if (!isPath(text) && !machine.exists(path.join(expandPath(app, text), 'oci-layout'))) return undefined;
   const place = expandPath(app, kind === undefined ? text : text.slice(kind.length + 1));
@@ -375,7 +387,13 @@ function cells(item: Item, { shared }: Totals, { style, columns }: View): string
 /** What there is to say of the line the pointer is at: its digest and its evidence by kind, or why it cannot be had. */
 function detail(item: Item | undefined, { style, columns }: View): readonly string[] {
   if (item?.failure !== undefined)
-    return ['', ...fold(`${style.fail} ${inert(item.failure, 600)}`, columns).slice(0, 2)];
+    return [
+      '',
+      ...fold(`${style.fail} ${inert(item.failure, 600)}`, columns).slice(0, 2),
+      ...(item.named.location.kind === 'docker'
+        ? [style.dim('enter lists the tags of the repository; p asks without TLS; x takes it out')]
+        : []),
+    ];
   const [preview] = item?.previews ?? [];
   if (preview === undefined) return [];
   const kinds = countBy(preview.evidence.map((type) => type.replace(/^application\//, '') || 'untyped'));

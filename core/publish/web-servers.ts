@@ -121,7 +121,9 @@ ${commonLocations(directory)}location ~ "^/v2/.+/manifests/sha256-[a-f0-9]+$" {
 }
 location ~ "^/v2/.+/manifests/[^/~]+$" {
   ${TYPES}
-  add_header Docker-Content-Digest $sealift_digest;
+  # Looked up now: try_files changes the address that the map goes by.
+  set $sealift_told $sealift_digest;
+  add_header Docker-Content-Digest $sealift_told;
   add_header Cache-Control no-cache;
   ${tries('$sealift_file')}
 }

@@ -62,3 +62,18 @@ export async function recordArrival(
   await makeDirectory(path.dirname(file), 0o700);
   await writeFileDurably(file, bytes, 0o600);
 }
+
+/**
+ * The last bundle that carried images, where all of it was let in and what was accepted since carried none; undefined
+ * where `accepted`, the last accepted one, was not imported to its end.
+ */
+export function lastWhole(
+  imports: readonly ImportRecord[],
+  accepted: { readonly version: number; readonly manifest: string } | undefined,
+): ImportRecord | undefined {
+  const at = imports.findIndex(
+    ({ version, manifest }) => version === accepted?.version && manifest === accepted.manifest,
+  );
+  const last = imports.slice(0, at + 1).findLast(({ images }) => images > 0);
+  return last && last.admitted === last.images ? last : undefined;
+}

@@ -16,7 +16,7 @@ import { type ImageRecord, openStore, type Store } from '../store/store.ts';
 import { type GateKey, makeGateKey, openGateKey } from '../trust/gate-key.ts';
 import { BUNDLE_PREFIX, parseTargets } from '../trust/metadata.ts';
 import { mapLimited } from '../util/concurrency.ts';
-import { type ImportRecord, readArrivals } from './arrivals.ts';
+import { lastWhole, readArrivals } from './arrivals.ts';
 import type { Shortfall } from './base.ts';
 import { paperCode } from './code.ts';
 import { noteKept } from './kept.ts';
@@ -221,7 +221,9 @@ async function issueReceipt(
       ...(shortfall ? { request: shortfall.version } : {}),
     },
   });
-  const code = codeOf(collectionId, accepted, imports);
+  const whole = lastWhole(imports, accepted);
+  const code =
+    whole && paperCode({ collection: collectionId, version: whole.version, manifest: whole.manifest });
   return {
     bytes,
     result: {
@@ -234,19 +236,6 @@ async function issueReceipt(
       auditHead,
     },
   };
-}
-
-/** The code of the last accepted bundle, where all of it was let in. */
-function codeOf(
-  collection: string,
-  accepted: ReceiptContent['accepted'],
-  imports: readonly ImportRecord[],
-): string | undefined {
-  const last = imports.find(
-    (item) => item.version === accepted?.version && item.manifest === accepted.manifest,
-  );
-  if (!last || last.images === 0 || last.admitted < last.images) return undefined;
-  return paperCode({ collection, version: last.version, manifest: last.manifest });
 }
 
 /** The last accepted bundle as the gate keeps it; its manifest is named by the role that signs bundles. */

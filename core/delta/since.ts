@@ -7,6 +7,7 @@ import { inert, SealiftError } from '../errors.ts';
 import type { Digest } from '../oci/digest.ts';
 import type { Collection } from '../trust/collection.ts';
 import type { SinceSpec } from '../workflow-options.ts';
+import { lastWhole } from './arrivals.ts';
 import { parseCode } from './code.ts';
 import { assertPinned, noteReceipt, readGates } from './gates.ts';
 import { type Ledger, layersOf, openLedger, type PastExport } from './ledger.ts';
@@ -32,7 +33,7 @@ export async function resolveSince(
   const ledger = openLedger(collection.directory, collection.id);
   switch (since.kind) {
     case 'last':
-      return heldBy(await lastExport(ledger, context));
+      return heldAfterLast(collection, ledger, context);
     case 'code': {
       const past = await exportOfCode(ledger, since.code);
       if (remember) await ledger.confirm({ by: 'code', version: past.version }, context.now);
@@ -50,25 +51,38 @@ function heldBy({ version, layers }: Pick<PastExport, 'version' | 'layers'>): He
   return { version, has: (digest) => digests.has(digest) };
 }
 
-async function lastExport(ledger: Ledger, context: Context): Promise<PastExport> {
-  const version = (await ledger.versions()).at(-1);
-  const past = version === undefined ? undefined : await ledger.read(version);
-  if (!past) {
+/**
+ * The newest export of each image of the collection: what is there when all of them have arrived. A bundle of a few
+ * images, or of metadata only, takes nothing away from what came before.
+ */
+async function heldAfterLast(collection: Collection, ledger: Ledger, context: Context): Promise<Held> {
+  const open = new Set(collection.images.keys());
+  const layers: PastExport['layers'][number][] = [];
+  let newest: number | undefined;
+  for (const version of [...(await ledger.versions())].reverse()) {
+    if (open.size === 0) break;
+    const past = await ledger.read(version);
+    if (!past?.images.some(({ name }) => open.has(name))) continue;
+    for (const { name } of past.images) open.delete(name);
+    for (const layer of past.layers) layers.push(layer);
+    newest ??= version;
+  }
+  if (newest === undefined) {
     throw new SealiftError('code-unknown', 'no export of this collection is remembered', {
       subject: '--since',
       hint: 'export without --since first, or name the bundle: --since FILE',
     });
   }
   const confirmed = Math.max(0, ...(await ledger.confirmed()).map((known) => known.version));
-  if (confirmed < past.version) {
+  if (confirmed < newest) {
     context.emit({
       type: 'notice',
       level: 'info',
       code: 'base-unconfirmed',
-      message: `nothing has confirmed that version ${past.version} arrived; if it did not, the import will ask for it`,
+      message: `nothing has confirmed that version ${newest} arrived; if it did not, the import will ask for it`,
     });
   }
-  return past;
+  return heldBy({ version: newest, layers });
 }
 
 async function exportOfCode(ledger: Ledger, text: string): Promise<PastExport> {
@@ -128,10 +142,9 @@ async function heldByReceipt(
       message: `receipt ${number} is older than receipt ${newest} of the same gate, which was taken before`,
     });
   }
-  const arrived = receipt.imports.find((item) => item.manifest === accepted?.manifest);
+  const arrived = lastWhole(receipt.imports, accepted);
   if (remember) await noteReceipt(collection.directory, receipt);
-  if (remember && arrived && arrived.admitted === arrived.images)
-    await ledger.confirm({ by: gate, version: arrived.version }, context.now);
+  if (remember && arrived) await ledger.confirm({ by: gate, version: arrived.version }, context.now);
   return { version: accepted?.version ?? 0, has: (digest) => blobs.has(keyedHash(nonce, 'blob', digest)) };
 }
 

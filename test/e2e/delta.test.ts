@@ -6,6 +6,8 @@ import { makeImage, makeLargeLayer, makeLayer, makeLayout } from '../../fixtures
 import { makeWalk, type Walk } from '../../fixtures/walk.ts';
 
 const NAMES = ['docker.io/acme/web:1', 'docker.io/acme/db:1'];
+/** Programs one after another, on a machine that may be busy. */
+const LONG = { timeout: 180_000 };
 let walk: Walk;
 let gate: string;
 
@@ -38,7 +40,7 @@ beforeAll(async () => {
 });
 afterAll(() => walk.sandbox.remove());
 
-test('an import prints the code, and a receipt is written, read and pinned', async () => {
+test('an import prints the code, and a receipt is written, read and pinned', LONG, async () => {
   const { stdout } = await walk.import(file('1.tar'));
   const [code = ''] = /\b2-[0-9A-Z]{4}-[0-9A-Z]{4}\b/.exec(stdout) ?? [];
   expect(code).not.toBe('');
@@ -62,7 +64,7 @@ test('an import prints the code, and a receipt is written, read and pinned', asy
   expect(pinned.code).toBe(0);
 });
 
-test('the next bundle is a delta, rehearsed before the walk, and imported', async () => {
+test('the next bundle is a delta, rehearsed before the walk, and imported', LONG, async () => {
   const { stdout } = await walk.export(month(2), file('2.tar'), { args: ['--since', file('receipt.json')] });
   expect(stdout).toContain('on version 2: 1 layer');
   expect(statSync(file('2.tar')).size).toBeLessThan(statSync(file('1.tar')).size / 2);
@@ -75,7 +77,7 @@ test('the next bundle is a delta, rehearsed before the walk, and imported', asyn
   expect(stale.code).toBe(0);
 });
 
-test('a lost stick is named, asked for, and made good', async () => {
+test('a lost stick is named, asked for, and made good', LONG, async () => {
   await walk.export(month(3), file('3.tar'), { args: ['--since', 'last'] });
   await walk.export(month(3), file('4.tar'), { args: ['--since', 'last'] });
   const refused = await walk.tryImport(file('4.tar'));
@@ -91,7 +93,7 @@ test('a lost stick is named, asked for, and made good', async () => {
   await walk.import(file('5.tar'));
 });
 
-test('a code that was mistyped, and one of nobody, are told apart', async () => {
+test('a code that was mistyped, and one of nobody, are told apart', LONG, async () => {
   const typo = await walk.tryExport(month(3), file('6.tar'), { args: ['--since', '2-AAAA-AAAB'] });
   expect({ code: typo.code, said: typo.stderr }).toMatchObject({
     code: 2,
@@ -107,7 +109,7 @@ test('a code that was mistyped, and one of nobody, are told apart', async () => 
   });
 });
 
-test('a receipt that was changed is refused', async () => {
+test('a receipt that was changed is refused', LONG, async () => {
   const text = readFileSync(file('receipt.json'), 'utf8');
   writeFileSync(file('forged.json'), text.replace('"number":2', '"number":3'));
   const forged = await walk.tryExport(month(3), file('8.tar'), { args: ['--since', file('forged.json')] });

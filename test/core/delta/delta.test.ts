@@ -539,6 +539,19 @@ describe('--since', () => {
     ).toMatchObject({ code: 'code-unknown' });
   });
 
+  test('last is the newest export of each image, whatever small bundles came after', async () => {
+    await world.import(first);
+    const other = await world.export({ [LIB]: grown('two') }, { now: later(1) });
+    await world.import(other.output, { now: later(1) });
+    const renewal = await world.export({}, { now: later(2), metadataOnly: true });
+    await world.import(renewal.output, { now: later(2) });
+    const both = { [APP]: grown('one'), [LIB]: grown('two') };
+    const { output, base } = await world.export(both, { now: later(3), since: LAST });
+    expect(base).toMatchObject({ version: 3, blobs: 3 });
+    expect(layerNames(output)).toEqual([]);
+    expect(await world.import(output, { now: later(3) })).toMatchObject({ unchanged: [APP, LIB] });
+  });
+
   test('a damaged ledger is named, not guessed at', async () => {
     writeFileSync(path.join(world.collection, 'exports', '2.json'), '{"formatVersion":1');
     expect(

@@ -192,6 +192,16 @@ describe('a receipt', () => {
     expect(base).toMatchObject({ version: 2, blobs: 1 });
   });
 
+  test('gives the code of the last images, also after a renewal, and none where they are not all in', async () => {
+    const { code } = await make({ output: undefined });
+    const renewal = await world.export({}, { now: later(1), metadataOnly: true });
+    await world.import(renewal.output, { now: later(1) });
+    expect((await make({ output: undefined, now: later(1) })).code).toBe(code);
+    const both = await world.export({ [APP]: grown('two'), [LIB]: grown('two') }, { now: later(2) });
+    await world.import(both.output, { now: later(2), only: [LIB] });
+    expect((await make({ output: undefined, now: later(2) })).code).toBeUndefined();
+  });
+
   test('replaces a receipt, and nothing else', async () => {
     await make();
     await make();

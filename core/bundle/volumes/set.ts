@@ -63,7 +63,8 @@ export async function locateVolumes(
     throw new SealiftError('bundle-not-found', 'there is no such volume', { subject: inert(missing) });
   if (more.length === 0 && given[0]?.isDirectory() !== true) {
     const name = parseVolumeName(path.basename(first));
-    if (!name) return undefined;
+    // `images-1.2.003` may be a whole bundle of that name: only the first volume begins as a bundle does.
+    if (!name || (name.number > 1 && (await beginsAsBundle(first)))) return undefined;
     // Also where that volume itself is not there: then it is named as missing.
     return oneBundle(await findVolumes(path.dirname(first), name.base), first);
   }
@@ -83,6 +84,19 @@ export async function locateVolumes(
     found.push({ ...name, path: one });
   }
   return oneBundle(found, first);
+}
+
+async function beginsAsBundle(file: string): Promise<boolean> {
+  const { handle } = await openRegularFile(file).catch(() => ({ handle: undefined }));
+  if (!handle) return false;
+  try {
+    const block = await readAt(handle, 0, 512);
+    return (
+      block.toString('latin1', 0, 11) === 'oci-layout\0' && block.toString('latin1', 257, 262) === 'ustar'
+    );
+  } finally {
+    await handle.close();
+  }
 }
 
 function oneBundle(found: readonly FoundVolume[], subject: string): readonly [FoundVolume, ...FoundVolume[]] {

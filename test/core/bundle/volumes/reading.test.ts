@@ -147,6 +147,15 @@ describe('a bundle in volumes', () => {
     );
   });
 
+  it('is told from a whole bundle whose name ends in a number', async () => {
+    fresh();
+    const named = path.join(world.directory, 'numbered', 'images-1.2.003');
+    mkdirSync(path.dirname(named), { recursive: true });
+    copyFileSync(bundle, named);
+    copyFileSync(other, path.join(path.dirname(named), 'images-1.2.004'));
+    expect((await verify({ path: named })).images).toHaveLength(2);
+  });
+
   it('is shown by inspect, and is a source of images', async () => {
     fresh();
     const shown = await inspectLocation({ location: directory, names: [] }, world.context());

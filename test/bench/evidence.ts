@@ -56,8 +56,9 @@ try {
   const policy = path.join(world.directory, 'policy.json');
   writeFileSync(policy, JSON.stringify({ default: [{ type: 'signedBy', keyType: 'GPGKeys', keyData }] }));
 
-  async function decide(streamed: boolean): Promise<number> {
+  async function decide(streamed: boolean): Promise<{ readonly wall: number; readonly cpu: number }> {
     let [begun, done] = [0, 0];
+    let [usedBefore, used] = [process.cpuUsage(), process.cpuUsage()];
     const result = await verifyBundle(
       {
         bundle: streamed
@@ -73,8 +74,14 @@ try {
         ...world.context(),
         emit: (event) => {
           if (event.type !== 'check') return;
-          if (event.check === 'manifests') begun = performance.now();
-          if (event.check === 'policy') done = performance.now();
+          if (event.check === 'manifests') {
+            begun = performance.now();
+            usedBefore = process.cpuUsage();
+          }
+          if (event.check === 'policy') {
+            done = performance.now();
+            used = process.cpuUsage(usedBefore);
+          }
         },
       },
     );
@@ -82,17 +89,20 @@ try {
     const pieces = result.images.reduce((sum, { evidence }) => sum + evidence.length, 0);
     if (verified !== count || pieces !== count * 3)
       throw new Error(`got ${verified} images and ${pieces} pieces, want ${count} and ${count * 3}`);
-    return (done - begun) / 1000;
+    return { wall: (done - begun) / 1000, cpu: (used.user + used.system) / 1e6 };
   }
 
   let missed = false;
   for (const streamed of [false, true]) {
-    const times: number[] = [];
-    for (let round = 0; round < rounds; round += 1) times.push(await decide(streamed));
+    const found = [];
+    for (let round = 0; round < rounds; round += 1) found.push(await decide(streamed));
+    const times = found.map(({ wall }) => wall);
+    // On a machine with other work this tells more than the clock.
+    const cpu = Math.min(...found.map((one) => one.cpu));
     const median = times.sort((a, b) => a - b)[times.length >> 1] ?? Number.NaN;
     missed ||= !(median <= limit);
     process.stdout.write(
-      `${streamed ? 'stream' : 'file  '}  ${count} images, ${count * 3} pieces, ${os.cpus().length} cores: median ${median.toFixed(2)} s (${times.map((time) => time.toFixed(2)).join(', ')}), want <= ${limit} s\n`,
+      `${streamed ? 'stream' : 'file  '}  ${count} images, ${count * 3} pieces, ${os.cpus().length} cores: median ${median.toFixed(2)} s (${times.map((time) => time.toFixed(2)).join(', ')}), CPU ${cpu.toFixed(2)} s, want <= ${limit} s\n`,
     );
   }
   process.exitCode = missed ? 1 : 0;

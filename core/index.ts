@@ -1,4 +1,6 @@
 /** The library (docs/library.md): workflows and the types they take and give. Nothing else is a public interface. */
+export type { MediumProvider, MediumRequest } from './bundle/volumes/medium.ts';
+export { parseVolumeSize } from './bundle/volumes/names.ts';
 export type { Context } from './context.ts';
 export { makeReceipt, type ReceiptOptions } from './delta/make-receipt.ts';
 export { type PinGateOptions, pinGateOfReceipt } from './delta/pin-gate.ts';
@@ -13,6 +15,7 @@ export {
 } from './errors.ts';
 export { CHECKS, type CheckName, type EventSink, type SealiftEvent } from './events.ts';
 export { exportBundle } from './export.ts';
+export { type DeviceFacts, inspectDevice, isRemovable } from './fs/device.ts';
 export { importBundle } from './import.ts';
 export { type InspectOptions, inspectLocation } from './inspect.ts';
 export { DEFAULT_LIMITS, type Limits } from './limits.ts';
@@ -37,11 +40,14 @@ export { type CreateCollectionOptions, createCollection } from './trust/collecti
 export { type PinOptions, pinRoot, type RootSummary, readRoot, trustStatus } from './trust-admin.ts';
 export { verifyBundle } from './verify.ts';
 export { VERSION } from './version.ts';
+export { type JoinOptions, joinBundle, type SplitOptions, splitBundle } from './volumes.ts';
 export type {
+  BundleInput,
   ExportOptions,
   ImportOptions,
   PassphraseProvider,
   SinceSpec,
   TrustOverrides,
   VerifyOptions,
+  VolumeOutput,
 } from './workflow-options.ts';

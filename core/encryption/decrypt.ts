@@ -5,6 +5,12 @@ import { loadOpenpgp } from '../trust/openpgp-packets.ts';
 import type { PassphraseProvider } from '../workflow-options.ts';
 import { webStream } from './encrypt.ts';
 
+/** Bytes that may go in before any come out: a few pieces as large as the format allows, and packets nobody asked for. */
+const MOST_AHEAD = 64 * 1024 * 1024;
+
+/** Every key is tried for each who is hidden. */
+const MOST_RECIPIENTS = 1000;
+
 /**
  * A secret key to decrypt with, armored or binary, unlocked.
  * @throws SealiftError `invalid-argument`, `passphrase-needed`
@@ -52,10 +58,18 @@ export async function* decryptStream(
 ): AsyncGenerator<Uint8Array> {
   const { decrypt, readMessage } = await loadOpenpgp();
   let sourceFailure: unknown;
+  /** What went in since the last piece came out; undefined while nobody waits for one. */
+  let ahead: number | undefined = 0;
   async function* watched(): AsyncGenerator<Uint8Array> {
     try {
-      // Given away as it is: the library keeps no reference once it has read a piece.
-      yield* content;
+      for await (const piece of content) {
+        if (ahead !== undefined) ahead += piece.length;
+        // The library holds every packet but the content itself in memory, and a piece of that until it is authentic.
+        if (ahead !== undefined && ahead > MOST_AHEAD)
+          throw failed(`got ${ahead} bytes of packets that are no content, want at most ${MOST_AHEAD}`);
+        // Given away as it is: the library keeps no reference once it has read a piece.
+        yield piece;
+      }
     } catch (error) {
       sourceFailure = error;
       throw error;
@@ -64,6 +78,8 @@ export async function* decryptStream(
   try {
     const message = await readMessage({ binaryMessage: webStream(watched()) });
     const wanted = message.getEncryptionKeyIDs().map((id) => id.toHex());
+    if (wanted.length > MOST_RECIPIENTS)
+      throw failed(`got ${wanted.length} recipients, want at most ${MOST_RECIPIENTS}`);
     const own = new Set(keys.flatMap((key) => key.getKeyIDs().map((id) => id.toHex())));
     // A message may hide for whom it is; then every key is tried.
     if (wanted.length > 0 && !wanted.some((id) => own.has(id) || /^0+$/.test(id))) {
@@ -87,7 +103,11 @@ export async function* decryptStream(
         maxDecompressedMessageSize: 0,
       },
     });
-    yield* data as unknown as AsyncIterable<Uint8Array>;
+    for await (const piece of data as unknown as AsyncIterable<Uint8Array>) {
+      ahead = undefined;
+      yield piece;
+      ahead = 0;
+    }
   } catch (error) {
     if (sourceFailure !== undefined) throw sourceFailure;
     if (isSealiftError(error)) throw error;
@@ -95,7 +115,7 @@ export async function* decryptStream(
   }
 }
 
-function failed(why: string, cause: unknown): SealiftError {
+function failed(why: string, cause?: unknown): SealiftError {
   return new SealiftError('decryption-failed', `the bundle does not decrypt: ${why}`, {
     hint: 'the medium is damaged or the file was changed: copy it again, or ask for it again; encrypted by hand, it must not be compressed: gpg --encrypt -z 0',
     cause,

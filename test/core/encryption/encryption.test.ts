@@ -109,6 +109,33 @@ describe('an encrypted stream', () => {
       });
   });
 
+  test('with a packet of gigabytes before its content is refused before it fills the memory', async () => {
+    const piece = 1024 * 1024;
+    let given = 0;
+    async function* endless(): AsyncGenerator<Uint8Array> {
+      // A session key of 4 GiB less one byte.
+      yield Uint8Array.from([0xc1, 0xff, 0xff, 0xff, 0xff, 0xff, 3]);
+      for (; given < 160 * piece; given += piece) yield new Uint8Array(piece);
+    }
+    const key = await readPrivateKey({ armoredKey: alice.secret });
+    await expect(gather(decryptStream(endless(), [key], NOW))).rejects.toMatchObject({
+      code: 'decryption-failed',
+    });
+    expect(given).toBeLessThanOrEqual(65 * piece);
+  });
+
+  test('for thousands of hidden recipients is refused before a key is tried on each', async () => {
+    const message = await encrypted(await recipients(alice), Buffer.alloc(10));
+    // One session key packet, its length in one byte; then the key it is for is hidden.
+    const session = message.subarray(0, 2 + message.readUInt8(1));
+    session.fill(0, 3, 11);
+    const many = Buffer.concat([...new Array<Buffer>(1001).fill(session), message.subarray(session.length)]);
+    await expect(decrypted(many)).rejects.toMatchObject({
+      code: 'decryption-failed',
+      message: expect.stringContaining('1001 recipients'),
+    });
+  });
+
   test('that is no message at all is refused', async () => {
     await expect(decrypted(CONTENT.subarray(0, 1000))).rejects.toMatchObject({ code: 'decryption-failed' });
   });

@@ -1,6 +1,6 @@
 /** Split and join: a bundle into volumes and back, the same bytes. */
 import { createHash } from 'node:crypto';
-import { open, rename } from 'node:fs/promises';
+import { rename, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { parseBundleManifest } from './bundle/manifest.ts';
 import { openBundleAt } from './bundle/open.ts';
@@ -19,7 +19,13 @@ import { createVolumeFiles } from './bundle/volumes/sink.ts';
 import { encodeVolumeIndex, MAX_VOLUME_INDEX, parseVolumeIndex } from './bundle/volumes/volume-index.ts';
 import type { Context } from './context.ts';
 import { inert, SealiftError } from './errors.ts';
-import { fsyncDirectory, makeDirectory, readFileLimited, writeFileDurably } from './fs/durable.ts';
+import {
+  createPartial,
+  fsyncDirectory,
+  makeDirectory,
+  readFileLimited,
+  writeFileDurably,
+} from './fs/durable.ts';
 import { assertFits, inspectFileSystem } from './fs/space.ts';
 import type { JoinResult, SplitResult, VolumeSummary } from './results.ts';
 
@@ -181,7 +187,7 @@ export async function joinBundle(options: JoinOptions, context: Context): Promis
     await makeDirectory(path.dirname(output));
     assertFits(await inspectFileSystem(path.dirname(output)), size, size, path.dirname(output));
     const partial = path.join(path.dirname(output), `.${path.basename(output)}.partial`);
-    const handle = await open(partial, 'w');
+    const handle = await createPartial(partial);
     const hash = context.pool.stream({ algorithms: ['sha256'] });
     let offset = 0;
     try {
@@ -209,6 +215,8 @@ export async function joinBundle(options: JoinOptions, context: Context): Promis
       await handle.sync();
     } catch (error) {
       hash.abort();
+      // What was not right is nothing to keep.
+      await rm(partial, { force: true });
       throw error;
     } finally {
       await handle.close();

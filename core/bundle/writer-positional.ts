@@ -1,9 +1,10 @@
 /** Writes a laid-out bundle into a file, many blobs at once, each straight to its place. */
 import { createHash } from 'node:crypto';
 import { constants, fdatasync, fstat, fsync, ftruncate, writeSync } from 'node:fs';
-import { type FileHandle, open } from 'node:fs/promises';
+import type { FileHandle } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { inert, SealiftError } from '../errors.ts';
+import { reopenPartial } from '../fs/durable.ts';
 import { checkSignal } from './input.ts';
 import type { BundlePlan, LaidOutEntry } from './layout.ts';
 import { END_BLOCKS, tarHeader } from './tar.ts';
@@ -104,7 +105,7 @@ export async function createPositionalWriter(options: PositionalOptions): Promis
   const { layout, head, blobs } = plan;
   checkSignal(signal);
   let handle: FileHandle | undefined;
-  if (typeof file === 'string') handle = await open(file, constants.O_RDWR | constants.O_CREAT, 0o644);
+  if (typeof file === 'string') handle = await reopenPartial(file, constants.O_CREAT);
   const fd = handle ? handle.fd : (file as number);
   let bytesWritten = 0;
   let closed = false;

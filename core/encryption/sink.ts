@@ -1,11 +1,11 @@
 /** Volumes as encrypted files: one OpenPGP message each. A message cannot be gone on with; its volume is written anew. */
-import { type FileHandle, open, rename } from 'node:fs/promises';
+import { type FileHandle, rename } from 'node:fs/promises';
 import path from 'node:path';
 import type { VolumeSink, VolumeTarget } from '../bundle/volumes/sink.ts';
 import { assertKept } from '../bundle/volumes/sink.ts';
 import type { Context } from '../context.ts';
 import { SealiftError } from '../errors.ts';
-import { fsyncDirectory, makeDirectory } from '../fs/durable.ts';
+import { createPartial, fsyncDirectory, makeDirectory } from '../fs/durable.ts';
 import { encryptStream, type Recipients } from './encrypt.ts';
 
 export interface EncryptedFilesOptions {
@@ -32,7 +32,7 @@ export function createEncryptedFiles(options: EncryptedFilesOptions, context: Co
       await makeDirectory(where);
       const name = nameOf(cut.number);
       const partial = partialMessage(where, name);
-      const handle = await open(partial, 'w');
+      const handle = await createPartial(partial);
       return createMessageSink(
         { handle, partial, final: path.join(where, name), recipients },
         () => readBack(where),

@@ -1,5 +1,5 @@
 /** An export to a file: any interruption leaves a partial file and a journal, and the same command goes on. */
-import { open, rename, rm, stat } from 'node:fs/promises';
+import { rename, rm, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { type Journal, openJournal } from '../bundle/journal.ts';
 import type { BundlePlan } from '../bundle/layout.ts';
@@ -7,7 +7,7 @@ import { openBundleStream } from '../bundle/reader.ts';
 import { createPositionalWriter, type PositionalWriter } from '../bundle/writer-positional.ts';
 import type { Context } from '../context.ts';
 import { isSealiftError, SealiftError } from '../errors.ts';
-import { fsyncDirectory, makeDirectory } from '../fs/durable.ts';
+import { createPartial, fsyncDirectory, makeDirectory } from '../fs/durable.ts';
 import { notKept, readPastCache, tellReadBackImpossible } from '../fs/read-back.ts';
 import { assertFits, inspectFileSystem } from '../fs/space.ts';
 import type { ExportResult } from '../results.ts';
@@ -141,7 +141,7 @@ async function transferToFile(
   assertFits(facts, Math.max(0, layout.size - allocated), layout.size, directory);
 
   if (options.writer === 'sequential') {
-    const handle = await open(partial, 'w');
+    const handle = await createPartial(partial);
     try {
       const stream = handle.createWriteStream({ autoClose: false, highWaterMark: 4 * 1024 * 1024 });
       await writeInOrder(plan, sources, stream, options, context);

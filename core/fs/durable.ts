@@ -1,8 +1,9 @@
 /** Files that are either whole and durable or not there: temporary name, fsync, rename, fsync of the directory. */
 import { randomBytes } from 'node:crypto';
+import { constants } from 'node:fs';
 import { type FileHandle, mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
-import { SealiftError } from '../errors.ts';
+import { inert, SealiftError } from '../errors.ts';
 
 /** Makes a directory's entries durable. Some file systems (FAT) refuse to open a directory for that; they are let off. */
 export async function fsyncDirectory(directory: string): Promise<void> {
@@ -46,6 +47,27 @@ export async function sweepTemporary(directories: readonly string[]): Promise<vo
     });
     for (const name of names) if (TEMPORARY.test(name)) await rm(path.join(directory, name), { force: true });
   }
+}
+
+/** An empty file to be written for long, in the place of whatever is there: a link on a stick is replaced, never followed. */
+export async function createPartial(file: string): Promise<FileHandle> {
+  await rm(file, { force: true });
+  return open(file, 'wx+', 0o644);
+}
+
+/**
+ * Opens what an earlier run has begun to write, to go on with it.
+ * @throws SealiftError `destination-failed` where something has put a link in its place
+ */
+export async function reopenPartial(file: string, create = 0): Promise<FileHandle> {
+  return open(file, constants.O_RDWR | constants.O_NOFOLLOW | create, 0o644).catch((cause: unknown) => {
+    if ((cause as NodeJS.ErrnoException).code !== 'ELOOP') throw cause;
+    throw new SealiftError('destination-failed', 'there is a link in the place of the partial file', {
+      subject: inert(file, 4096),
+      hint: 'somebody has put it there; remove it, and run the same command again',
+      cause,
+    });
+  });
 }
 
 /** Puts `bytes` at `file`: after a crash at any point the old content is there, or the new, never a mixture. */

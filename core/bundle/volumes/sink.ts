@@ -2,11 +2,11 @@
  * Where the bytes of volumes go: one interface, and the files behind it. Whoever wants something else in a volume than the
  * plain bytes of the bundle puts another target in front of this one.
  */
-import { type FileHandle, open, rename, rm, stat } from 'node:fs/promises';
+import { type FileHandle, lstat, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
 import type { Context } from '../../context.ts';
 import { inert, SealiftError } from '../../errors.ts';
-import { fsyncDirectory } from '../../fs/durable.ts';
+import { createPartial, fsyncDirectory, reopenPartial } from '../../fs/durable.ts';
 import { hashPastCache, notKept, tellReadBackImpossible } from '../../fs/read-back.ts';
 import type { StreamSink } from '../../pool/pool.ts';
 import { type VolumeCut, volumeName } from './names.ts';
@@ -57,7 +57,7 @@ export function createVolumeFiles(
     async open(cut, from) {
       const where = directory();
       const partial = partialVolume(where, base, cut.number);
-      const handle = await open(partial, from > 0 ? 'r+' : 'w+');
+      const handle = await (from > 0 ? reopenPartial(partial) : createPartial(partial));
       const hash = context.pool.stream({ algorithms: ['sha256'] });
       try {
         await rehash(handle, from, hash, partial);
@@ -190,6 +190,6 @@ export async function assertKept(file: string, sha256: string, context: Context)
 
 /** Bytes of a partial volume that are there; 0 where there is none. */
 export async function partialSize(directory: string, base: string, number: number): Promise<number> {
-  const found = await stat(partialVolume(directory, base, number)).catch(() => undefined);
+  const found = await lstat(partialVolume(directory, base, number)).catch(() => undefined);
   return found?.isFile() ? found.size : 0;
 }

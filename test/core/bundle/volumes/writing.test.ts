@@ -7,6 +7,7 @@ import {
   readFileSync,
   renameSync,
   rmSync,
+  symlinkSync,
   writeFileSync,
 } from 'node:fs';
 import path from 'node:path';
@@ -19,6 +20,7 @@ import type { SealiftEvent } from '../../../../core/events.ts';
 import { exportBundle } from '../../../../core/export.ts';
 import type { ExportResult } from '../../../../core/results.ts';
 import { parseLocation } from '../../../../core/transport/location.ts';
+import { joinBundle } from '../../../../core/volumes.ts';
 import type { VolumeOutput } from '../../../../core/workflow-options.ts';
 import { largeImage, makeLayout, manyLayersImage, sha512Image } from '../../../../fixtures/images.ts';
 import {
@@ -194,6 +196,30 @@ describe('an export into volumes', () => {
     });
     expect(phases).toContain('read-back');
     expect(readFileSync(result.output).equals(whole)).toBe(true);
+  });
+
+  it('never follows a link that somebody has put in the place of a partial file', async () => {
+    const precious = put('precious');
+    writeFileSync(precious, 'of the carrier');
+    const home = put('linked');
+    const stick = put('linked-stick');
+    rmSync(stick, { recursive: true, force: true });
+    mkdirSync(stick);
+    symlinkSync(precious, path.join(stick, '.images.tar.002.partial'));
+    await run({
+      directory: home,
+      volumes: { changeMedia: true, size: Math.ceil(whole.length / 2), medium: async () => stick },
+    });
+    expect(readFileSync(precious, 'utf8')).toBe('of the carrier');
+    expect(Buffer.concat([joined(home), joined(stick)]).equals(whole)).toBe(true);
+
+    const output = put('joined', 'images.tar');
+    mkdirSync(path.dirname(output), { recursive: true });
+    symlinkSync(precious, put('joined', '.images.tar.partial'));
+    const volumes = [path.join(home, 'images.tar.001'), path.join(stick, 'images.tar.002')] as const;
+    await joinBundle({ volumes, output, force: false }, world.context());
+    expect(readFileSync(precious, 'utf8')).toBe('of the carrier');
+    expect(readFileSync(output).equals(whole)).toBe(true);
   });
 
   it('refuses what is there, odd names and too many volumes, before anything is signed', async () => {

@@ -11,7 +11,14 @@ import { readFileLimited } from '../../fs/durable.ts';
 import { assertSame, type BundleBytes, openRegularFile, type Stretch, unreadable } from '../bytes.ts';
 import { readAt } from '../input.ts';
 import type { MediumProvider } from './medium.ts';
-import { parseVolumeName, volumeCount, volumeIndexName, volumeName, volumesText } from './names.ts';
+import {
+  MAX_VOLUMES,
+  parseVolumeName,
+  volumeCount,
+  volumeIndexName,
+  volumeName,
+  volumesText,
+} from './names.ts';
 import { MAX_VOLUME_INDEX, parseVolumeIndex, type VolumeIndex } from './volume-index.ts';
 
 /** A file that by its name is a volume. */
@@ -438,8 +445,17 @@ function createVolumeSet(
       }
     },
     expect(bytes: number) {
+      const count = volumeCount(bytes, volumeSize);
+      // A manifest may claim any size, and volumes may be of any.
+      if (count > MAX_VOLUMES) {
+        throw new SealiftError(
+          'volume-damaged',
+          `the volumes are too small for the bundle, which would have ${count}: got ${volumeSize} bytes each, want at least ${Math.ceil(bytes / MAX_VOLUMES)}`,
+          { subject: pathOf(1), got: count, want: MAX_VOLUMES, hint: remake([1]) },
+        );
+      }
       size = bytes;
-      total = volumeCount(bytes, volumeSize);
+      total = count;
       for (const number of volumes.keys()) checkSize(number);
       const gaps = Array.from({ length: total }, (_, index) => index + 1).filter(
         (number) => !volumes.has(number),

@@ -24,6 +24,7 @@ import {
   parseVolumeSize,
   volumeName,
 } from '../../../../core/bundle/volumes/names.ts';
+import { findVolumes, openVolumes } from '../../../../core/bundle/volumes/set.ts';
 import { encodeVolumeIndex, parseVolumeIndex } from '../../../../core/bundle/volumes/volume-index.ts';
 import { ERROR_CODES } from '../../../../core/errors.ts';
 import { importBundle } from '../../../../core/import.ts';
@@ -577,6 +578,25 @@ describe('names and sizes', () => {
     expect(parseVolumeSize('BD25')).toBeLessThan(25e9);
     for (const bad of ['', 'cd', '-1', '4 GiBs', '0', '100', '1e9', 'GiB', '1.GiB', 'constructor'])
       expect(() => parseVolumeSize(bad), bad).toThrow(/volume/);
+  });
+
+  it('a bundle that claims to be billions of its volumes is refused before they are counted', async () => {
+    fresh();
+    const [found, ...others] = await findVolumes(directory);
+    if (!found) throw new Error('no volume');
+    for (const claimed of [volumeSize * 1000, 2 ** 50]) {
+      const bytes = await openVolumes([found, ...others], world.context(), {
+        medium: async () => undefined,
+      });
+      try {
+        expect(await errorOf(async () => bytes.expect(claimed))).toMatchObject({
+          code: 'volume-damaged',
+          want: 999,
+        });
+      } finally {
+        await bytes.close();
+      }
+    }
   });
 
   it('names that some medium does not take are refused', () => {

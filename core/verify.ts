@@ -293,7 +293,8 @@ function fileContents(bundle: FileBundle, manifest: BundleManifest, context: Con
                 throw await bundle.explain(error, piece.blob);
               }),
             ),
-          { inOrder: true },
+          // A volume may hold nothing but headers, padding or the end.
+          { inOrder: true, everything: true },
         );
       } finally {
         await cut.close();

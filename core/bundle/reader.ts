@@ -75,12 +75,12 @@ export interface FileBundle {
   bytes(offset: number, size: number): AsyncGenerator<Uint8Array, void, void>;
   /**
    * Hands out where `places` lie in open files, file by file: those at hand first, unless `inOrder`; then media are
-   * asked for. Descriptors are valid during the call only.
+   * asked for. Descriptors are valid during the call only. With `everything`, also volumes that hold none of them.
    */
   take(
     places: readonly BlobPlace[],
     use: (pieces: readonly BlobPiece[]) => Promise<void>,
-    options?: { readonly inOrder?: boolean | undefined },
+    options?: { readonly inOrder?: boolean | undefined; readonly everything?: boolean | undefined },
   ): Promise<void>;
   /** An error about a stretch of the bundle, told of the volume it lies in; the head where none is given. */
   explain(error: unknown, stretch?: Stretch): Promise<unknown>;
@@ -384,8 +384,9 @@ export async function openBundleBytes(bytes: BundleBytes, options: ReadOptions):
     async take(places, use, order) {
       if (!accepted) throw notAccepted();
       const whole = accepted;
+      const behind = { offset: head.size, size: whole.layout.size - head.size };
       await bytes.visit(
-        places,
+        order?.everything ? [behind] : places,
         async (part) => {
           const end = part.offset + part.size;
           if (framed && !framed.has(part.volume)) {

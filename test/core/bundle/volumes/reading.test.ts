@@ -472,6 +472,32 @@ describe('media one after another', () => {
     expect(result.images).toHaveLength(2);
   });
 
+  it('a volume that holds nothing but the end is asked for before a bundle is called verified', async () => {
+    const rest = size % 4 || 4;
+    const files = cutByHand(bundle, directory, (size - rest) / 4, { index: false });
+    expect(files).toHaveLength(5);
+    const [first = '', second = '', third = '', fourth = '', last = ''] = files;
+    const elsewhere = path.join(world.directory, 'only-the-end');
+    mkdirSync(elsewhere, { recursive: true });
+    renameSync(last, path.join(elsewhere, path.basename(last)));
+    const asked: (readonly number[])[] = [];
+    const input = (answer: string | undefined) => ({
+      path: first,
+      volumes: [second, third, fourth],
+      medium: async ({ wanted }: MediumRequest) => {
+        asked.push(wanted);
+        return answer;
+      },
+    });
+    expect(await errorOf(() => verify(input(undefined)))).toMatchObject({ code: 'volume-missing' });
+    expect(asked).toEqual([[5]]);
+    const damaged = path.join(elsewhere, path.basename(last));
+    flipByte(damaged, rest - 1);
+    expect(await errorOf(() => verify(input(elsewhere)))).toMatchObject({ code: 'volume-damaged' });
+    flipByte(damaged, rest - 1);
+    expect((await verify(input(elsewhere))).images).toHaveLength(2);
+  });
+
   it('what arrived is kept: after a stop only media with something new are asked for', async () => {
     const sticks = media();
     const store = path.join(world.directory, 'store-stopped');

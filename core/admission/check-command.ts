@@ -43,6 +43,8 @@ const PREFIX = 'the check command refuses it: ';
 const MOST_OUTPUT = 16 * 1024;
 /** Milliseconds a program has to tidy up after it was asked to end. */
 const PATIENCE = 5000;
+/** Milliseconds in which what a program has printed must arrive once it has ended. */
+const LAST_WORDS = 1000;
 
 /**
  * Finds the program before anything is read.
@@ -159,6 +161,10 @@ async function run(
   const end = (signal: 'SIGTERM' | 'SIGKILL'): void => {
     if (child.pid !== undefined) check.kill(child.pid, signal);
   };
+  const letGo = (): void => {
+    child.stdout?.destroy();
+    child.stderr?.destroy();
+  };
   const stop = (): void => {
     end('SIGTERM');
     timers.push(setTimeout(() => end('SIGKILL'), PATIENCE));
@@ -175,8 +181,11 @@ async function run(
       (resolve, reject) => {
         child.once('error', reject);
         child.once('close', (exit, by) => resolve({ code: exit, signal: by }));
-        // What it left behind may hold the pipes open for ever.
-        child.once('exit', () => end('SIGKILL'));
+        // What it left behind may hold the pipes open for ever, and have left its process group.
+        child.once('exit', () => {
+          end('SIGKILL');
+          timers.push(setTimeout(letGo, LAST_WORDS));
+        });
       },
     );
     context.signal.throwIfAborted();

@@ -145,6 +145,21 @@ describe('the check command', () => {
     for (const pid of children) await expect.poll(() => isRunning(Number(pid))).toBe(false);
   });
 
+  it('is not waited for where something it started has left its group and holds its output open', async () => {
+    const program = script(
+      'setsid sh -c \'echo $$ > "$DIRECTORY/daemon"; exec sleep 60\' &\nsleep 0.3\necho left; exit 0',
+    );
+    try {
+      const { checked } = await importChecked(program);
+      expect(checked?.map(({ passed, output }) => [passed, output])).toEqual([
+        [true, 'left'],
+        [true, 'left'],
+      ]);
+    } finally {
+      process.kill(Number(readFileSync(path.join(world.directory, 'daemon'), 'utf8')), 'SIGKILL');
+    }
+  });
+
   it('is ended when the import is stopped', async () => {
     const controller = new AbortController();
     const program = script(`echo $$ > "$DIRECTORY/pid"; sleep 1000`);

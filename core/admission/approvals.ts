@@ -3,7 +3,7 @@
  * they are named; wherever they come from, only signatures by the officers of the gate count.
  */
 import { createHash } from 'node:crypto';
-import { readdir } from 'node:fs/promises';
+import { lstat, readdir } from 'node:fs/promises';
 import path from 'node:path';
 import type { Context } from '../context.ts';
 import { inert, isSealiftError, SealiftError } from '../errors.ts';
@@ -136,7 +136,13 @@ async function findFiles(sources: ApprovalSources, bundle: ApprovedBundle): Prom
           (name) => name.startsWith(`${path.basename(input.path)}.`) && name.endsWith(ENDING),
         )
       : [];
-  return [...approvals, ...kept, ...beside].slice(0, MAX_FILES);
+  const found = [...approvals, ...kept].slice(0, MAX_FILES);
+  // The medium is anybody's: what is no ordinary file there may never end, or lead elsewhere.
+  for (const file of beside.slice(0, MAX_FILES - found.length)) {
+    const facts = await lstat(file).catch(() => undefined);
+    if (facts?.isFile()) found.push(file);
+  }
+  return found;
 }
 
 // ---------------------------------------------------------------- judging
@@ -188,12 +194,13 @@ async function countApprovals(
           subject: inert(file),
         });
     } catch (error) {
-      if (!isSealiftError(error)) throw error;
+      // Whatever lies there and cannot be read is as good as none.
+      if (typeof (error as NodeJS.ErrnoException).code !== 'string') throw error;
       context.emit({
         type: 'notice',
         level: 'warning',
         code: 'approval-ignored',
-        message: `${inert(file, 4096)}: does not count: ${error.message}`,
+        message: `${inert(file, 4096)}: does not count: ${inert((error as Error).message)}`,
       });
     }
   }

@@ -1,7 +1,7 @@
 /** Files that are either whole and durable or not there: temporary name, fsync, rename, fsync of the directory. */
 import { randomBytes } from 'node:crypto';
 import { constants } from 'node:fs';
-import { type FileHandle, mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { type FileHandle, mkdir, open, readdir, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { inert, SealiftError } from '../errors.ts';
 
@@ -114,7 +114,7 @@ export async function readFileLimited(file: string, limit: number): Promise<Buff
         want: limit,
       });
     }
-    const bytes = await readFile(handle);
+    const bytes = await readUpTo(handle, size, limit + 1);
     if (bytes.length > limit) {
       throw new SealiftError('state-damaged', `file grew while it was read: want at most ${limit} bytes`, {
         subject: file,
@@ -124,4 +124,17 @@ export async function readFileLimited(file: string, limit: number): Promise<Buff
   } finally {
     await handle.close();
   }
+}
+
+/** What a file has, `most` bytes at the most: a device says that it has none and never ends. */
+async function readUpTo(handle: FileHandle, expected: number, most: number): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  for (let length = 0; length < most; ) {
+    const wanted = Math.min(most - length, Math.max(expected + 1 - length, 4096));
+    const { buffer, bytesRead } = await handle.read(Buffer.allocUnsafe(wanted), 0, wanted, null);
+    if (bytesRead === 0) break;
+    chunks.push(buffer.subarray(0, bytesRead));
+    length += bytesRead;
+  }
+  return chunks.length === 1 && chunks[0] ? chunks[0] : Buffer.concat(chunks);
 }

@@ -16,6 +16,10 @@ import type { FileChange, FileFacts, FileType } from './result.ts';
 
 /** Decompressed bytes of one layer: more is a bomb. */
 const MAX_LAYER = 256 * 1024 ** 3;
+/** Characters of a path: more than file systems take. */
+const MAX_PATH = 4096;
+/** Characters of all paths of one layer. */
+const MAX_NAMES = 256 * 1024 * 1024;
 const WHITEOUT = '.wh.';
 const OPAQUE = '.wh..wh..opq';
 
@@ -45,20 +49,23 @@ export interface TreeLayer {
 /** A root file system as far as layers have built it. */
 export interface FileTree {
   readonly root: Node;
+  /** Files and whiteouts that were read. */
   entries: number;
+  /** Files and the directories they lie in, whether a layer lists those or not. */
+  nodes: number;
 }
 
 export function emptyTree(): FileTree {
-  return { root: { children: new Map() }, entries: 0 };
+  return { root: { children: new Map() }, entries: 0, nodes: 0 };
 }
 
 /** A copy that further layers may change. */
-export function copyTree({ root, entries }: FileTree): FileTree {
+export function copyTree({ root, entries, nodes }: FileTree): FileTree {
   const copy = (node: Node): Node => ({
     ...(node.facts ? { facts: node.facts } : {}),
     children: new Map([...node.children].map(([name, child]) => [name, copy(child)])),
   });
-  return { root: copy(root), entries };
+  return { root: copy(root), entries, nodes };
 }
 
 /**
@@ -68,25 +75,32 @@ export function copyTree({ root, entries }: FileTree): FileTree {
 export async function applyLayer(tree: FileTree, layer: TreeLayer, context: Context): Promise<void> {
   const refuse = (message: string, cause?: unknown) =>
     new SealiftError('archive-invalid', message, { subject: layer.digest, cause });
+  const tooMany = () => refuse(`the layers have too many files: want at most ${context.limits.entries}`);
+  let names = 0;
   // What a layer hides is of the layers below it, wherever in the layer the whiteout stands.
   const entries: [readonly string[], NonNullable<Node['facts']>][] = [];
   const hidden: { readonly place: readonly string[]; readonly opaque: boolean }[] = [];
 
   const parser = new Parser({
     onReadEntry: (entry: ReadEntry) => {
+      names += entry.path.length;
+      if (entry.path.length > MAX_PATH || names > MAX_NAMES) {
+        parser.abort(refuse('the layer has too long paths'));
+        return;
+      }
       const place = segments(entry.path);
       const last = place.at(-1) ?? '';
+      tree.entries += 1;
+      if (tree.entries > context.limits.entries) {
+        parser.abort(tooMany());
+        return;
+      }
       if (last === OPAQUE) hidden.push({ place: place.slice(0, -1), opaque: true });
       else if (last.startsWith(WHITEOUT))
         hidden.push({ place: [...place.slice(0, -1), last.slice(WHITEOUT.length)], opaque: false });
       const type = TYPES[entry.type];
       if (last === '' || last.startsWith(WHITEOUT) || type === undefined) {
         entry.resume();
-        return;
-      }
-      tree.entries += 1;
-      if (tree.entries > context.limits.entries) {
-        parser.abort(refuse(`the layers have too many files: want at most ${context.limits.entries}`));
         return;
       }
       takeEntry(entry, type, (facts) => entries.push([place, facts]));
@@ -120,7 +134,10 @@ export async function applyLayer(tree: FileTree, layer: TreeLayer, context: Cont
   if (failure) throw failure;
 
   for (const { place, opaque } of hidden) hide(tree.root, place, opaque);
-  for (const [place, facts] of entries) put(tree.root, place, facts);
+  for (const [place, facts] of entries) {
+    tree.nodes += put(tree.root, place, facts);
+    if (tree.nodes > context.limits.entries) throw tooMany();
+  }
 }
 
 function segments(path: string): readonly string[] {
@@ -184,7 +201,10 @@ async function* decompressed(layer: TreeLayer, context: Context): AsyncGenerator
       broken = error;
       unpack.destroy(error as Error);
     });
-    context.signal.addEventListener('abort', () => unpack.destroy(), { once: true });
+    const stop = (): void => {
+      unpack.destroy();
+    };
+    context.signal.addEventListener('abort', stop, { once: true });
     let begun = false;
     try {
       for await (const chunk of input.pipe(unpack) as AsyncIterable<Buffer>) {
@@ -199,6 +219,7 @@ async function* decompressed(layer: TreeLayer, context: Context): AsyncGenerator
     } catch (error) {
       throw broken ?? error;
     } finally {
+      context.signal.removeEventListener('abort', stop);
       input.destroy();
     }
   } finally {
@@ -214,18 +235,22 @@ function hide(root: Node, place: readonly string[], opaque: boolean): void {
   else node?.children.delete(place.at(-1) ?? '');
 }
 
-function put(root: Node, place: readonly string[], facts: NonNullable<Node['facts']>): void {
+/** Number of nodes that had to be made. */
+function put(root: Node, place: readonly string[], facts: NonNullable<Node['facts']>): number {
+  let made = 0;
   let node = root;
   for (const name of place) {
     let child = node.children.get(name);
     if (!child) {
       child = { children: new Map() };
       node.children.set(name, child);
+      made += 1;
     }
     node = child;
   }
   node.facts = facts;
   if (facts.type !== 'directory') node.children.clear();
+  return made;
 }
 
 /** What differs, paths ascending within each directory; times of files do not count. */

@@ -1,5 +1,8 @@
 import { createHash } from 'node:crypto';
+import { getEventListeners } from 'node:events';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
+import { Header } from 'tar/header';
+import { Pax } from 'tar/pax';
 import { afterAll, describe, expect, test } from 'vitest';
 import type { Context } from '../../../core/context.ts';
 import { applyLayer, compareTrees, emptyTree, type FileTree } from '../../../core/diff/files.ts';
@@ -97,6 +100,23 @@ describe('files in layers', () => {
   });
 });
 
+test('compressed layers leave no listener behind', async () => {
+  const { signal } = new AbortController();
+  const tree = emptyTree();
+  for (const name of ['a', 'b', 'c']) await add(tree, gzipSync(tarOf({ [name]: 'x' })), context({ signal }));
+  expect(getEventListeners(signal, 'abort')).toHaveLength(0);
+});
+
+/** Empty files with any path, and no directory of their own. */
+function bareTar(...paths: readonly string[]): Buffer {
+  const entries = paths.flatMap((path) => {
+    const header = Buffer.alloc(512);
+    new Header({ path: 'short', type: 'File', size: 0, mode: 0o644 }).encode(header);
+    return [new Pax({ path }).encode(), header];
+  });
+  return Buffer.concat([...entries, Buffer.alloc(1024)]);
+}
+
 describe('a layer is refused', () => {
   test('with another digest than its own', async () => {
     const digest = formatDigest('sha256', '0'.repeat(64));
@@ -119,6 +139,25 @@ describe('a layer is refused', () => {
     await expect(
       add(emptyTree(), tarOf({ a: '1', b: '2', c: '3', d: '4' }), context({ limits })),
     ).rejects.toMatchObject({ code: 'archive-invalid' });
+  });
+
+  test('with more whiteouts, or more directories on the way to its files, than the limit', async () => {
+    const limits = { ...DEFAULT_LIMITS, entries: 3 };
+    for (const paths of [
+      ['.wh.a', '.wh.b', '.wh.c', '.wh.d'],
+      ['a/.wh..wh..opq', 'b/.wh..wh..opq', 'c/.wh..wh..opq', 'd/.wh..wh..opq'],
+      ['a/b/c/d'],
+      ['a/1', 'b/2'],
+    ])
+      await expect(add(emptyTree(), bareTar(...paths), context({ limits }))).rejects.toMatchObject({
+        code: 'archive-invalid',
+      });
+  });
+
+  test('with a path of a hundred thousand directories', async () => {
+    await expect(add(emptyTree(), bareTar(`${'a/'.repeat(100_000)}b`))).rejects.toMatchObject({
+      code: 'archive-invalid',
+    });
   });
 
   test('with names that would be paths: they stay names', async () => {

@@ -21,12 +21,18 @@ export const syncCommand: Command = {
   ],
   options: {
     ...publishOptions,
+    'hard-link': {
+      kind: 'flag',
+      describe:
+        'share blobs with the store instead of copying them, on one file system; whoever can write to the tree can then write to the store',
+    },
     'dry-run': { kind: 'flag', alias: 'n', describe: 'say what would be done, and do nothing' },
     ...bucketOptions,
     ...transferOptions,
   },
   examples: [
     'sealift sync static:/srv/images',
+    'sealift sync static:/srv/images --hard-link',
     'sealift sync static:/srv/images --prune --dry-run',
     'sealift sync static:/srv/images --map docker.io/acme=acme --host images.example',
     'sealift sync s3://images --endpoint-url https://s3.example',
@@ -54,6 +60,7 @@ export const syncCommand: Command = {
           locations.map((location) => parseDestination(location, cwd)),
           runtime.env,
         ),
+        hardLink: args.flag('hard-link'),
         gate: paths.gate.path,
         dryRun: args.flag('dry-run'),
         concurrency: args.integer('concurrency', 1, 64) ?? 4,

@@ -158,6 +158,8 @@ export interface PublishRequest {
   readonly host: string | undefined;
   readonly prune: { readonly grace: number } | undefined;
   readonly repair: { readonly deep: boolean } | undefined;
+  /** Shares blobs with the store instead of copying them, where that is possible. */
+  readonly hardLink?: boolean | undefined;
 }
 
 export function publishRequest(
@@ -205,7 +207,13 @@ export async function runSync(request: SyncRequest, context: Context): Promise<S
 
 /** Loads what an import straight into destinations needs. */
 export async function openPublishing(
-  { prefix, map, destinations, access }: Pick<PublishRequest, 'prefix' | 'map' | 'destinations' | 'access'>,
+  {
+    prefix,
+    map,
+    destinations,
+    access,
+    hardLink,
+  }: Pick<PublishRequest, 'prefix' | 'map' | 'destinations' | 'access' | 'hardLink'>,
   pid: number,
 ): Promise<{ readonly open: readonly OpenDestination[]; readonly placement: PlacementOptions }> {
   const { isRepository, parseMapping } = await import('../../core/publish/placement.ts');
@@ -215,7 +223,7 @@ export async function openPublishing(
     });
   }
   return {
-    open: await Promise.all(destinations.map((spec) => openerOf(spec, pid, access))),
+    open: await Promise.all(destinations.map((spec) => openerOf(spec, pid, access, hardLink))),
     placement: { prefix, map: map.map(parseMapping) },
   };
 }
@@ -225,10 +233,15 @@ export function isDestination(text: string): boolean {
   return text.startsWith('static:') || text.startsWith('s3:');
 }
 
-async function openerOf(spec: DestinationSpec, pid: number, access: BucketAccess): Promise<OpenDestination> {
+async function openerOf(
+  spec: DestinationSpec,
+  pid: number,
+  access: BucketAccess,
+  hardLink?: boolean,
+): Promise<OpenDestination> {
   if (spec.kind === 'static') {
     const { openStaticDirectory } = await import('../../core/publish/static-directory.ts');
-    return async (context) => openStaticDirectory({ directory: spec.directory, pid }, context);
+    return async (context) => openStaticDirectory({ directory: spec.directory, pid, hardLink }, context);
   }
   const { openBucket } = await import('../../core/publish/bucket.ts');
   const { ca, ...rest } = access;

@@ -117,8 +117,8 @@ export function sourceOfStore(store: Store): BlobSource & Required<Pick<BlobSour
     async open(digest) {
       const blob = await store.openBlob(digest);
       if (!blob) throw new SealiftError('blob-missing', 'the store has no such blob', { subject: digest });
-      const { handle, size } = blob;
-      return { fd: handle.fd, offset: 0, size, close: () => handle.close() };
+      const { handle, size, file } = blob;
+      return { fd: handle.fd, offset: 0, size, file, close: () => handle.close() };
     },
     read: (digest, max) => store.readBlob(digest, max),
   };

@@ -47,6 +47,8 @@ export interface OpenBlob {
   readonly fd: number;
   readonly offset: number;
   readonly size: number;
+  /** The file, where it holds nothing but the blob. */
+  readonly file?: string | undefined;
   close(): Promise<void>;
 }
 

@@ -28,7 +28,7 @@ import {
 import { acquireLock, type Lock } from '../fs/lock.ts';
 import { digestAlgorithm, digestHex, digestOf, isDigest } from '../oci/digest.ts';
 import { DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST } from '../oci/media-types.ts';
-import type { BlobSource, Companion, Destination, Listed, ObjectToPut } from './destination.ts';
+import type { BlobSource, Companion, Destination, Listed, ObjectToPut, OpenBlob } from './destination.ts';
 import { ROOT_KEY } from './plan.ts';
 import {
   caddyfile,
@@ -56,7 +56,15 @@ const TEMPORARY = /^\..+~[0-9a-f]{12}$/;
 export interface StaticDirectoryOptions {
   readonly directory: string;
   readonly pid: number;
+  /**
+   * Shares blobs with the store where both are on one file system, instead of copying them: one file under two names, so
+   * that whoever can write to a file of the tree can write to the store.
+   */
+  readonly hardLink?: boolean | undefined;
 }
+
+/** The file system has no such thing as one file under two names, or not for these two. */
+const NO_LINK = ['EPERM', 'EMLINK', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EXDEV'] as const;
 
 /** The directory as a destination; it is made where it is not there. */
 export function openStaticDirectory(options: StaticDirectoryOptions, context: Context): Destination {
@@ -90,6 +98,47 @@ export function openStaticDirectory(options: StaticDirectoryOptions, context: Co
     } catch (error) {
       await rm(temporary, { force: true }).catch(() => undefined);
       throw explain(error, file);
+    }
+  }
+
+  /** Hashes a blob where it lies and gives its file a second name; false where that cannot be. */
+  async function shareBlob(
+    object: ObjectToPut,
+    blob: OpenBlob,
+    progress: (bytes: number) => void,
+  ): Promise<boolean> {
+    if (blob.file === undefined || blob.offset !== 0) return false;
+    const file = fileOf(object.key);
+    const temporary = await prepare(file);
+    try {
+      await link(blob.file, temporary);
+      const named = await open(temporary, 'r');
+      try {
+        const algorithm = digestAlgorithm(object.digest);
+        const { size } = await named.stat();
+        // Under its new name, so that what is published is what was read.
+        const hashes =
+          size === object.size
+            ? await context.pool.range({
+                source: { fd: named.fd, offset: 0 },
+                size,
+                algorithms: [algorithm],
+                signal: context.signal,
+                onProgress: progress,
+              })
+            : {};
+        if (hashes[algorithm] !== digestHex(object.digest)) throw damagedSource(object);
+      } finally {
+        await named.close();
+      }
+      await rename(temporary, file);
+      return true;
+    } catch (error) {
+      if (isCode(error, ...NO_LINK)) return false;
+      throw error instanceof SealiftError ? error : explain(error, file);
+    } finally {
+      // Two names of one file: renaming one to the other does nothing.
+      await rm(temporary, { force: true }).catch(() => undefined);
     }
   }
 
@@ -208,6 +257,7 @@ export function openStaticDirectory(options: StaticDirectoryOptions, context: Co
     async putBlob(object: ObjectToPut, source: BlobSource, progress) {
       const blob = await source.open(object.digest);
       try {
+        if (options.hardLink && (await shareBlob(object, blob, progress))) return;
         await place(fileOf(object.key), async (handle) => {
           const algorithm = digestAlgorithm(object.digest);
           const hashes = await context.pool.range({
@@ -231,7 +281,7 @@ export function openStaticDirectory(options: StaticDirectoryOptions, context: Co
       try {
         // One file under two names; a file system that has no such thing gets a copy.
         await link(fileOf(from), temporary).catch((error: unknown) => {
-          if (!isCode(error, 'EPERM', 'EMLINK', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EXDEV')) throw error;
+          if (!isCode(error, ...NO_LINK)) throw error;
           return copyFile(fileOf(from), temporary);
         });
         const handle = await open(temporary, 'r');
@@ -268,6 +318,8 @@ export function openStaticDirectory(options: StaticDirectoryOptions, context: Co
       }
     },
     async freeBytes() {
+      // What is shared takes no room; nobody knows yet how much that will be.
+      if (options.hardLink) return undefined;
       for (let at = directory; ; at = path.dirname(at)) {
         try {
           const facts = await statfs(at);

@@ -122,7 +122,9 @@ export interface Store {
    * A blob opened for reading, with its size; undefined where there is none. Links are not followed. The caller closes it and
    * believes its content (see `verifyBlob`).
    */
-  openBlob(digest: Digest): Promise<{ readonly handle: FileHandle; readonly size: number } | undefined>;
+  openBlob(
+    digest: Digest,
+  ): Promise<{ readonly handle: FileHandle; readonly size: number; readonly file: string } | undefined>;
   /** Changes whenever the images of the store change; cheap. */
   revision(): Promise<string>;
   /** Bytes free for an ordinary user on the store's file system. */
@@ -211,10 +213,13 @@ export async function openStore(directory: string, options: StoreOptions): Promi
     return path.join(directory, blobPath(digest));
   }
 
-  async function openBlob(digest: Digest): Promise<{ handle: FileHandle; size: number } | undefined> {
+  async function openBlob(
+    digest: Digest,
+  ): Promise<{ handle: FileHandle; size: number; file: string } | undefined> {
     let handle: FileHandle;
+    const file = blobFile(digest);
     try {
-      handle = await open(blobFile(digest), READ);
+      handle = await open(file, READ);
     } catch (error) {
       // ELOOP and ENXIO: a link or a socket lies where a blob should; it is none.
       if (isCode(error, 'ENOENT', 'ELOOP', 'ENXIO')) return undefined;
@@ -222,7 +227,7 @@ export async function openStore(directory: string, options: StoreOptions): Promi
     }
     try {
       const stats = await handle.stat();
-      if (stats.isFile()) return { handle, size: stats.size };
+      if (stats.isFile()) return { handle, size: stats.size, file };
     } catch (error) {
       await handle.close();
       throw error;

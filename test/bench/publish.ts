@@ -88,6 +88,10 @@ async function directory(): Promise<void> {
       rmSync(tree, { recursive: true });
     },
     async () => {
+      await timed('sealift sync --hard-link static:', () => sealift(`static:${tree}`, '--hard-link'));
+      rmSync(tree, { recursive: true });
+    },
+    async () => {
       const begun = performance.now();
       await timed('cp -r', () => run('cp', ['-r', store, copy]));
       await run('sync', ['-f', copy]);
@@ -159,6 +163,7 @@ try {
     if (a && b) rows.push({ what: `${ours} to ${theirs}`, got: median(a) / median(b), target: TARGET });
   };
   compare('sealift sync static:', 'cp -r');
+  compare('sealift sync --hard-link static:', 'cp -r');
   compare('sealift sync static:', 'cp -r, then sync -f');
   compare('sealift sync s3:', 'rclone copy');
   compare('sealift sync s3:', 's3cmd sync');

@@ -1,4 +1,5 @@
 /** A tree of files: what is in it, what is not sent twice, what is refused, and what is taken away when. */
+
 import {
   existsSync,
   linkSync,
@@ -13,6 +14,7 @@ import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { isSealiftError } from '../../../core/errors.ts';
 import type { OpenDestination } from '../../../core/publish/destination.ts';
+import { openStaticDirectory } from '../../../core/publish/static-directory.ts';
 import { syncStore } from '../../../core/sync.ts';
 import {
   digestOf,
@@ -240,6 +242,52 @@ describe('the tree', () => {
     expect(existsSync(file('v2/quay.io/acme/app'))).toBe(true);
     expect(existsSync(file('v2/quay.io/acme/smuggled'))).toBe(false);
     expect(world.events).toContainEqual(expect.objectContaining({ code: 'not-admitted' }));
+  });
+});
+
+describe('blobs shared with the store', () => {
+  const shared = () =>
+    world.sync({
+      destinations: [
+        async (context) =>
+          openStaticDirectory({ directory: world.tree, pid: process.pid, hardLink: true }, context),
+      ],
+    });
+  const inStore = (digest: string) => path.join(world.store, 'blobs/sha256', digest.slice(7));
+
+  it('are one file under two names, and the same tree otherwise', async () => {
+    const image = singleImage();
+    await world.admit({ 'quay.io/acme/app:v1': image, 'quay.io/acme/signed:v1': signedImage() });
+    await shared();
+    expectImage('quay.io/acme/app', 'v1', image);
+    expect(image.blobs).toHaveLength(2);
+    for (const { digest } of image.blobs) {
+      const published = file(`v2/quay.io/acme/app/blobs/${digest}`);
+      expect(statSync(published).ino).toBe(statSync(inStore(digest)).ino);
+    }
+    expect(readdirSync(file('v2/quay.io/acme/app/blobs')).filter((name) => name.includes('~'))).toEqual([]);
+    const again = await shared();
+    expect(again.destinations[0]?.changed).toBe(false);
+  });
+
+  it('are hashed as copies are: what is damaged in the store is not published', async () => {
+    const image = singleImage();
+    await world.admit({ 'quay.io/acme/app:v1': image });
+    const digest = image.blobs[1]?.digest ?? '';
+    const bytes = readFileSync(inStore(digest));
+    bytes[20] = (bytes[20] ?? 0) ^ 1;
+    rmSync(inStore(digest));
+    writeFileSync(inStore(digest), bytes);
+    expect(await codeOf(shared())).toBe(`digest-mismatch: ${digest}`);
+    expect(existsSync(file(`v2/quay.io/acme/app/blobs/${digest}`))).toBe(false);
+  });
+
+  it('stay in the tree when the store has let them go', async () => {
+    const image = singleImage();
+    await world.admit({ 'quay.io/acme/app:v1': image });
+    await shared();
+    for (const { digest } of image.blobs) rmSync(inStore(digest));
+    expectImage('quay.io/acme/app', 'v1', image);
   });
 });
 

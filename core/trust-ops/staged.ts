@@ -9,14 +9,14 @@ import { readCertificate } from '../trust/certificates.ts';
 import {
   type CollectionState,
   findSecretFile,
-  keysOfRole,
+  leavingKeys,
   metadataOf,
   openCollection,
   readState,
   secretNames,
 } from '../trust/collection.ts';
 import { formatDate, TOP_LEVEL_ROLES } from '../trust/metadata.ts';
-import { clearStaged } from '../trust/staging.ts';
+import { clearStaged, readStaged } from '../trust/staging.ts';
 import { type TrustOptions, withCollection } from './common.ts';
 import { statementsOf } from './request.ts';
 
@@ -87,7 +87,8 @@ export interface ResetResult extends StagedListing {
 
 /**
  * Throws away what waits for the next bundle. No gate has seen it; version numbers that it took stay used. Secret
- * keys that were put aside come back, and those that were made stay, signing nothing.
+ * keys that it put aside come back, and those that were made stay, signing nothing; so do keys that somebody has put
+ * aside by hand while a role counted on them.
  * @throws SealiftError `invalid-argument` where a certificate has been revoked since: that cannot be unsaid
  */
 export async function resetStaged(options: TrustOptions, context: Context): Promise<ResetResult> {
@@ -103,32 +104,35 @@ export async function resetStaged(options: TrustOptions, context: Context): Prom
     }
     const thrownAway = listing(collection.state, published);
     if (!thrownAway.staged) return { ...thrownAway, restored: [] };
-    const restored = await restoreKeys(published, context);
+    const restored = await restoreKeys(published, collection.state, context);
     await clearStaged(directory);
     return { ...thrownAway, restored };
   });
 }
 
-/** Brings back from keys/retired and keys/revoked what the roles of the last bundle count on. */
-async function restoreKeys(state: CollectionState, context: Context): Promise<string[]> {
+/** Brings back from keys/retired and keys/revoked what was in use until the staged roles took its place. */
+async function restoreKeys(
+  published: CollectionState,
+  state: CollectionState,
+  context: Context,
+): Promise<string[]> {
+  const { directory } = state;
+  const keys = path.join(directory, 'keys');
+  const aside = (await readStaged(directory, context.limits))?.aside;
   const restored: string[] = [];
-  for (const role of rolesOf(state)) {
-    const found = keysOfRole(state, role);
-    for (const keyId of found?.keyids ?? []) {
-      const key = found?.keys.get(keyId);
-      if (!key || (await findSecretFile(state.directory, key)) !== undefined) continue;
-      const keys = path.join(state.directory, 'keys');
-      for (const aside of ['retired', 'revoked'].flatMap((folder) =>
-        secretNames(key).map((name) => path.join(keys, folder, name)),
-      )) {
-        if (!(await readFileLimited(aside, context.limits.certificate))) continue;
-        const home = path.join(keys, path.basename(aside));
-        await rename(aside, home);
-        await fsyncDirectory(keys);
-        await fsyncDirectory(path.dirname(aside));
-        restored.push(home);
-        break;
-      }
+  for (const key of leavingKeys(published, state)) {
+    if ((await findSecretFile(directory, key)) !== undefined) continue;
+    const names = secretNames(key).filter((name) => aside === undefined || aside.includes(name));
+    for (const from of ['retired', 'revoked'].flatMap((folder) =>
+      names.map((name) => path.join(keys, folder, name)),
+    )) {
+      if (!(await readFileLimited(from, context.limits.certificate))) continue;
+      const home = path.join(keys, path.basename(from));
+      await rename(from, home);
+      await fsyncDirectory(keys);
+      await fsyncDirectory(path.dirname(from));
+      restored.push(home);
+      break;
     }
   }
   return restored;

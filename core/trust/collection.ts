@@ -41,10 +41,12 @@ export {
 export {
   type CollectionState,
   keysOfRole,
+  leavingKeys,
   metadataOf,
   readState,
   rolesByKey,
   rulerOf,
+  stateAfter,
 } from './collection/state.ts';
 export type {
   Collection,

@@ -17,6 +17,7 @@ const INDEX = 'staged.json';
 const DIRECTORY = 'staged';
 const MAX_INDEX = 16 * 1024 * 1024;
 const FILE_NAME = /^[1-9][0-9]{0,15}\.[a-z0-9][a-z0-9._-]{0,127}\.json$/;
+const SECRET_NAME = /^[0-9a-f]{40,64}\.(?:asc|gpg|pem)$/;
 const HINT = 'restore the collection from its backup, or remove staged.json to give up what was staged';
 
 export interface Staged {
@@ -24,6 +25,11 @@ export interface Staged {
   readonly version: number;
   /** Metadata files by their name below metadata/. */
   readonly files: ReadonlyMap<string, Uint8Array>;
+  /**
+   * Secret keys that were in use until what is staged took their roles, by their name below keys/: what comes back
+   * when it is thrown away. Undefined in what older programs staged.
+   */
+  readonly aside?: readonly string[] | undefined;
 }
 
 const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
@@ -49,7 +55,8 @@ export async function readStaged(directory: string, limits: Limits): Promise<Sta
     }
     files.set(name, content);
   }
-  return { version: document.integer('version'), files };
+  const aside = document.value['aside'] === undefined ? undefined : document.strings('aside', SECRET_NAME);
+  return { version: document.integer('version'), files, aside };
 }
 
 /** Replaces all that is staged, in one step. */
@@ -65,7 +72,13 @@ export async function writeStaged(directory: string, staged: Staged): Promise<vo
   }
   await writeFileDurably(
     path.join(directory, INDEX),
-    canonicalJson({ formatVersion: FORMAT, requires: [], version: staged.version, files }),
+    canonicalJson({
+      formatVersion: FORMAT,
+      requires: [],
+      version: staged.version,
+      files,
+      ...(staged.aside ? { aside: [...staged.aside] } : {}),
+    }),
   );
   await sweep(home, new Set(Object.values(files)));
 }

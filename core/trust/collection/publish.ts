@@ -5,10 +5,28 @@ import path from 'node:path';
 import { inert, SealiftError } from '../../errors.ts';
 import { readFileLimited, writeFileDurably } from '../../fs/durable.ts';
 import type { Limits } from '../../limits.ts';
-import { parseRoot, parseSnapshot, parseTargets, parseTimestamp, rootFingerprint } from '../metadata.ts';
+import {
+  parseRoot,
+  parseSnapshot,
+  parseTargets,
+  parseTimestamp,
+  type RootMetadata,
+  rootFingerprint,
+  type TargetsMetadata,
+} from '../metadata.ts';
 import { clearStaged, readStaged, writeStaged } from '../staging.ts';
 import { TrustedSet } from '../trusted-set.ts';
-import { type CollectionState, DIRECTORIES, damaged, filesOf, metadataOf, readState } from './state.ts';
+import { findSecretFile } from './keys.ts';
+import {
+  type CollectionState,
+  DIRECTORIES,
+  damaged,
+  filesOf,
+  leavingKeys,
+  metadataOf,
+  readState,
+  stateAfter,
+} from './state.ts';
 import type { FinishedFile, RoleChange } from './types.ts';
 
 export async function stageRoles(state: CollectionState, change: RoleChange): Promise<void> {
@@ -21,8 +39,11 @@ export async function stageRoles(state: CollectionState, change: RoleChange): Pr
     const { version } = parseRoot(bytes, options('root'));
     files.set(`${version}.root.json`, bytes);
   }
+  const changes = new Map<string, RootMetadata | TargetsMetadata>();
   for (const [role, bytes] of change.roles ?? []) {
-    const { version } = parseTargets(bytes, options(role));
+    const metadata = parseTargets(bytes, options(role));
+    const { version } = metadata;
+    changes.set(role, metadata);
     if (version <= (metadataOf(current, role)?.version ?? 0))
       throw new SealiftError('internal', 'a role was signed with a version that it has had');
     for (const name of files.keys()) if (name.replace(/^[0-9]+\./, '') === `${role}.json`) files.delete(name);
@@ -37,6 +58,7 @@ export async function stageRoles(state: CollectionState, change: RoleChange): Pr
     if (known && rootFingerprint(known) !== rootFingerprint(root))
       throw new SealiftError('internal', 'another root of a version that there is was staged');
     roots.set(root.version, bytes);
+    if (root.version >= current.root.version) changes.set('root', root);
   }
   await checkRoots([...roots.values()], {
     ...current,
@@ -46,7 +68,12 @@ export async function stageRoles(state: CollectionState, change: RoleChange): Pr
   for (const [fingerprint, bytes] of change.certificates ?? []) {
     await writeFileDurably(path.join(directory, DIRECTORIES.certificates, `${fingerprint}.pgp`), bytes);
   }
-  await writeStaged(directory, { version: change.version, files });
+  const aside = before && !before.aside ? undefined : new Set(before?.aside);
+  for (const key of leavingKeys(current, stateAfter(current, changes))) {
+    const file = await findSecretFile(directory, key);
+    if (file !== undefined) aside?.add(path.basename(file));
+  }
+  await writeStaged(directory, { version: change.version, files, aside: aside && [...aside].sort() });
 }
 
 /** The whole chain, as a gate that slept since the first root would follow it. */

@@ -303,6 +303,29 @@ export function rolesByKey(
   return all;
 }
 
+type Roles = Pick<CollectionState, 'root' | 'targets' | 'delegated'>;
+
+/** The roles of a collection once these, by name, are taken over. */
+export function stateAfter(
+  state: Roles,
+  changes: Iterable<readonly [role: string, RootMetadata | TargetsMetadata]>,
+): Roles {
+  let { root, targets } = state;
+  const delegated = new Map(state.delegated);
+  for (const [role, metadata] of changes) {
+    if (metadata.type === 'root') root = metadata;
+    else if (role === 'targets') targets = metadata;
+    else delegated.set(role, metadata);
+  }
+  return { root, targets, delegated };
+}
+
+/** Keys that sign a role before a change, and none after it. */
+export function leavingKeys(before: Roles, after: Roles): TufKey[] {
+  const used = rolesByKey(after);
+  return [...rolesByKey(before)].flatMap(([keyId, { key }]) => (used.has(keyId) ? [] : [key]));
+}
+
 /**
  * The role that rules a name: the first one on the way down that lists it, else the last one it is delegated to.
  * Undefined where nobody may name it.

@@ -17,6 +17,7 @@ import {
   purgeKey,
   removeDelegation,
   resetStaged,
+  retireKey,
 } from '../../../core/trust-ops/index.ts';
 import { TEST_PASSPHRASE } from '../../../fixtures/world.ts';
 import { ALPINE, at, codeOf, image, NGINX, type Story, tell } from '../../stories/story.ts';
@@ -96,6 +97,36 @@ describe('reset', () => {
     const next = await story.import(await story.bundle(2, { [NGINX]: image('two') }), 2);
     expect(next.imported).toEqual([NGINX]);
     expect(next.collection.rootVersion).toBe(1);
+  });
+
+  it('leaves aside a key that somebody retired although a role counts on it', async () => {
+    story = await tell();
+    await story.bundle(0, { [ALPINE]: image('one') });
+    const [old] = files();
+    const { state } = await openCollection(story.world.collection, DEFAULT_LIMITS);
+    const [key = ''] = state.root.roles.timestamp.keyids;
+    await story.withdraw(1, [ALPINE]);
+    const retired = await retireKey({ ...trust(), key, force: true }, context(1));
+    expect((await resetStaged(trust(), context(1))).restored).toEqual([]);
+    expect(path.basename(retired.file)).toBe(old?.name);
+    expect(existsSync(retired.file)).toBe(true);
+    // Also where a rotation has come after it.
+    await story.rotate(2, { recoveryKey: story.recoveryKey });
+    expect((await resetStaged(trust(), context(2))).restored).toEqual([]);
+    expect(existsSync(retired.file)).toBe(true);
+  });
+
+  it('of what an older program staged brings back what the staged roles have no use for', async () => {
+    story = await tell();
+    await story.bundle(0, { [ALPINE]: image('one') });
+    const [old] = files();
+    await story.rotate(1);
+    const index = path.join(story.world.collection, 'staged.json');
+    const { aside, ...older } = JSON.parse(readFileSync(index, 'utf8')) as { aside: string[] };
+    expect(aside).toEqual([old?.name]);
+    writeFileSync(index, JSON.stringify(older));
+    const { restored } = await resetStaged(trust(), context(1));
+    expect(restored.map((file) => path.basename(file))).toEqual([old?.name]);
   });
 
   it('does not take back a revocation', async () => {

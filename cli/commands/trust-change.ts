@@ -139,7 +139,7 @@ export const trustKeyRotateCommand: Command = {
   words: ['trust', 'key', 'rotate'],
   summary: 'replace a key by a new one, everywhere or for some roles',
   about:
-    'The new root is signed by the old keys and by the new one, so that every gate follows by itself, however long it slept. The old secret key is kept aside in keys/retired (with --stolen in keys/revoked). A new timestamp key makes gates forget the versions the old one signed, so that a thief who signed the highest number is recovered from.',
+    'The new root is signed by the old keys and by the new one, so that every gate follows by itself, however long it slept. The old secret key is kept aside in keys/retired (with --stolen in keys/revoked). A new timestamp key makes gates forget the versions the old one signed, so that a thief who signed the highest number is recovered from. Where others must sign as well, --request writes what they are to sign; the old key stays in use until it is published.',
   options: {
     role: {
       kind: 'list',
@@ -171,11 +171,13 @@ export const trustKeyRotateCommand: Command = {
       describe: 'a key that gpg holds takes the place, instead of one that is made',
     },
     ...recoveryOptions,
+    ...requestOptions,
     ...signerOptions,
     ...passphraseOptions,
   },
   examples: [
     'sealift trust key rotate --role images',
+    'sealift trust key rotate --role root --request root.json',
     'sealift trust key rotate --role all --stolen --recovery-key /media/safe/acme-recovery.key',
   ],
   run: async (runtime) => {
@@ -206,12 +208,13 @@ export const trustKeyRotateCommand: Command = {
             ? runtime.newPassphrase
             : async () => readPassphraseFile(path.resolve(cwd, newFile), runtime),
         recoveryKey: recoveryFrom(runtime),
+        request: requestFrom(runtime),
       },
       await runtime.context(),
     );
     return {
       result,
-      text: (view) => rotateText(result, view),
+      text: (view) => rotateText(result, view, args.flag('stolen')),
       quiet: result.newKey.fingerprint ?? result.newKey.keyId,
     };
   },

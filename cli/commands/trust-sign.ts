@@ -9,7 +9,7 @@ import { signerOptions } from '../options/signer.ts';
 import { archiveOptions, sourceOptions } from '../options/source.ts';
 import { sourceOptionsOf } from '../options/source-settings.ts';
 import { createStyle } from '../output/style.ts';
-import { addText, requestText, stagedText } from '../output/trust-report.ts';
+import { addText, publishedText, requestText } from '../output/trust-report.ts';
 import { signing, signingWith } from './trust-change.ts';
 
 export const trustAddCommand: Command = {
@@ -138,11 +138,16 @@ export const trustPublishCommand: Command = {
   words: ['trust', 'publish'],
   summary: 'take over what was signed, once all signatures are there',
   about:
-    'Merges the signatures of several copies of one request. Only a full threshold of the collection’s own keys counts, whatever the file says; what is taken over travels with the next bundle. Exit code 8 where signatures are missing.',
+    'Merges the signatures of several copies of one request. Only a full threshold of the collection’s own keys counts, whatever the file says; what is taken over travels with the next bundle. A secret key in keys/ that no role has any more goes to keys/retired. Exit code 8 where signatures are missing.',
   positionals: [
     { name: 'REQUEST', describe: 'a file, or several of one content', required: true, many: true },
   ],
-  options: {},
+  options: {
+    stolen: {
+      kind: 'flag',
+      describe: 'a key that goes is in wrong hands: with OpenPGP its revocation certificate is published',
+    },
+  },
   examples: ['sealift trust publish rekey.json', 'sealift trust publish from-anna.json from-berta.json'],
   run: async (runtime) => {
     const { args, workflows, cwd } = runtime;
@@ -153,9 +158,10 @@ export const trustPublishCommand: Command = {
         pid: runtime.pid,
         passphrase: () => Promise.resolve(undefined),
         requests: args.positionals('REQUEST').map((file) => path.resolve(cwd, file)),
+        stolen: args.flag('stolen'),
       },
       await runtime.context(),
     );
-    return { result, text: (view) => stagedText(result, view) };
+    return { result, text: (view) => publishedText(result, view) };
   },
 };

@@ -8,6 +8,7 @@ import type {
   KeyListing,
   MissingSignatures,
   Pending,
+  PublishedRequest,
   RefreshedKey,
   RequestSummary,
   RotateResult,
@@ -55,6 +56,25 @@ export function stagedText(result: StagedRoles, view: TextView): string {
   );
 }
 
+/** What a rotation leaves behind. */
+function goneLines({ retired, revoked }: Pick<RotateResult, 'retired' | 'revoked'>): readonly string[] {
+  return [
+    ...retired.map((file) => `  the old secret key lies in ${inert(file, 4096)}`),
+    ...revoked.map((fingerprint) => `  the certificate ${fingerprint} says now that it is revoked`),
+  ];
+}
+
+/** A request that everybody has signed. */
+export function publishedText(result: PublishedRequest, view: TextView): string {
+  const { style } = view;
+  return join(
+    `${style.pass} ${style.good('signed')}  ${style.bold(inert(result.name))}`,
+    roleRows(result, view),
+    goneLines(result),
+    nextLines(view),
+  );
+}
+
 function missingLines(missing: readonly MissingSignatures[], { style }: TextView): readonly string[] {
   return missing.map(
     ({ role, have, want, by }) =>
@@ -77,7 +97,7 @@ export function witnessText(result: WitnessResult, view: TextView): string {
 }
 
 /** Staged, or written to a request. */
-export function pendingText(result: Pending, view: TextView): string {
+export function pendingText(result: Pending, view: TextView, publishOptions = ''): string {
   if (result.request === undefined) return stagedText(result, view);
   const { style } = view;
   const file = inert(result.request, 4096);
@@ -91,7 +111,7 @@ export function pendingText(result: Pending, view: TextView): string {
       ? []
       : ['  each holder, on their own machine:', `    sealift trust sign ${file} --key FILE`]),
     '  where the bundles are made:',
-    `    sealift trust publish ${file}`,
+    `    sealift trust publish ${file}${publishOptions}`,
   );
 }
 
@@ -201,14 +221,21 @@ export function withdrawText(result: WithdrawResult, view: TextView): string {
   );
 }
 
-export function rotateText(result: RotateResult, view: TextView): string {
+export function rotateText(result: RotateResult, view: TextView, stolen = false): string {
   const { style } = view;
   const { newKey } = result;
+  const made = `${style.pass} ${style.good('new key')}  ${inert(newKey.type)} ${newKey.fingerprint ?? newKey.keyId}`;
+  if (result.request !== undefined) {
+    return join(
+      made,
+      '  it signs nothing until the request is published; the old key stays in use',
+      pendingText(result, view, stolen ? ' --stolen' : ''),
+    );
+  }
   return join(
-    `${style.pass} ${style.good('new key')}  ${inert(newKey.type)} ${newKey.fingerprint ?? newKey.keyId}`,
+    made,
     roleRows(result, view),
-    ...result.retired.map((file) => `  the old secret key lies in ${inert(file, 4096)}`),
-    ...result.revoked.map((fingerprint) => `  the certificate ${fingerprint} says now that it is revoked`),
+    goneLines(result),
     `  root: version ${result.rootVersion}; whoever pinned an earlier one follows by themselves`,
     nextLines(view),
     recoveryLines(result, view),

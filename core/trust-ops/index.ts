@@ -45,6 +45,7 @@ export { type RenewOptions, renewRoles } from './renew.ts';
 export {
   type MissingSignatures,
   type Pending,
+  type PublishedRequest,
   publishRequest,
   type RequestSummary,
   signRequest,

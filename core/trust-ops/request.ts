@@ -15,9 +15,11 @@ import {
   type Collection,
   type CollectionState,
   keysOfRole,
+  leavingKeys,
   metadataOf,
   openCollection,
   requireSigners,
+  stateAfter,
 } from '../trust/collection.ts';
 import { FINGERPRINT, KEY_ID, type Purpose, parseTufKey, type TufKey } from '../trust/keys.ts';
 import {
@@ -26,7 +28,9 @@ import {
   type MetadataType,
   parseRoot,
   parseTargets,
+  type RootMetadata,
   signedForm,
+  type TargetsMetadata,
 } from '../trust/metadata.ts';
 import type { Signer } from '../trust/signer.ts';
 import type { KeyAccess } from '../workflow-options.ts';
@@ -38,6 +42,7 @@ import {
   type TrustOptions,
   withCollection,
 } from './common.ts';
+import { retireUnused, revocationsFor } from './retire.ts';
 import { countPersons, validSignatures } from './signatures.ts';
 
 const FORMAT = 1;
@@ -392,12 +397,17 @@ async function openCopy(directory: string | undefined, context: Context): Promis
 /**
  * Merges signed requests of one content, and stages it where every threshold is met.
  * @throws SealiftError `signature-needed`, `mix-and-match` where they are of different content or of another
- * collection, `rollback` where the collection has moved on since, `fork` where it was changed on two copies
+ * collection, `rollback` where the collection has moved on since, `fork` where it was changed on two copies,
+ * `invalid-argument` where the revocation certificate of a stolen key is not here
  */
 export async function publishRequest(
-  options: TrustOptions & { readonly requests: readonly string[] },
+  options: TrustOptions & {
+    readonly requests: readonly string[];
+    /** The keys that go are in wrong hands: their revocation certificates travel with the next bundle. */
+    readonly stolen?: boolean | undefined;
+  },
   context: Context,
-): Promise<StagedRoles> {
+): Promise<PublishedRequest> {
   return await withCollection(options, context, async (collection, created) => {
     const [first = '', ...others] = options.requests;
     const request = await readRequest(first, context);
@@ -424,8 +434,25 @@ export async function publishRequest(
       certificates,
       files: request.files.map((file) => ({ ...file, signatures: merged.get(file.name) ?? new Map() })),
     };
-    return await stageRequest(collection, whole, created, context, first);
+    const how = { name: first, stolen: options.stolen };
+    const { staged, revoked } = await stageRequest(collection, whole, created, context, how);
+    return {
+      ...stagedRoles(
+        staged,
+        whole.files.map(({ role }) => role),
+      ),
+      retired: await retireUnused(collection.state, staged.state, options.stolen ? 'revoked' : 'retired'),
+      revoked: [...revoked.keys()],
+    };
   });
+}
+
+/** What a request has staged, and what became of the keys that no role has any more. */
+export interface PublishedRequest extends StagedRoles {
+  /** Secret keys that sign nothing any more, where they lie now. */
+  readonly retired: readonly string[];
+  /** Fingerprints of certificates that say now that they are revoked. */
+  readonly revoked: readonly string[];
 }
 
 const mismatch = (message: string, subject: string) =>
@@ -512,8 +539,8 @@ export async function stageRequest(
   given: SigningRequest,
   created: Date,
   context: Context,
-  name: string,
-): Promise<StagedRoles> {
+  { name, stolen = false }: { readonly name: string; readonly stolen?: boolean | undefined },
+): Promise<{ readonly staged: Collection; readonly revoked: ReadonlyMap<string, Uint8Array> }> {
   const { state } = collection;
   // Whoever wrote the request may bring certificates of new keys, and no others: what is known here stays.
   const fresh = new Map<string, Uint8Array>();
@@ -524,7 +551,10 @@ export async function stageRequest(
       throw mismatch('a certificate of the request has another fingerprint', fingerprint);
     fresh.set(fingerprint, bytes);
   }
-  const request = { ...given, certificates: new Map([...fresh, ...state.certificates]) };
+  const next = () => given.files.map((file) => [file.role, parseFile(file, context)] as const);
+  const gone = stolen ? leavingKeys(state, stateAfter(state, next())) : [];
+  const revoked = await revocationsFor(collection, gone, context);
+  const request = { ...given, certificates: new Map([...fresh, ...state.certificates, ...revoked]) };
   const files: (RequestFile & { readonly signedBytes: Uint8Array })[] = [];
   for (const file of request.files) {
     const statement = statementOf(file);
@@ -542,10 +572,10 @@ export async function stageRequest(
   const version = await collection.reserveVersion();
   const roots: Uint8Array[] = [];
   const roles = new Map<string, Uint8Array>();
-  for (const { role, signed, signedBytes, signatures, base } of files) {
-    const bytes = encodeMetadata(signed, signatures, signedBytes);
-    const options = { role, limits: context.limits, strict: true };
-    const parsed = role === 'root' ? parseRoot(bytes, options) : parseTargets(bytes, options);
+  for (const file of files) {
+    const { role, base } = file;
+    const parsed = parseFile(file, context, file.signedBytes);
+    const bytes = parsed.bytes;
     refuseOvertaken(role, parsed, base, metadataOf(state, role));
     if (role === 'root') roots.push(bytes);
     else roles.set(role, bytes);
@@ -555,12 +585,19 @@ export async function stageRequest(
     created,
     roots,
     roles,
-    certificates: fresh,
+    certificates: new Map([...fresh, ...revoked]),
   });
-  return stagedRoles(
-    staged,
-    checked.files.map(({ role }) => role),
-  );
+  return { staged, revoked };
+}
+
+function parseFile(
+  { role, signed, signatures }: RequestFile,
+  { limits }: Context,
+  signedBytes?: Uint8Array | undefined,
+): RootMetadata | TargetsMetadata {
+  const bytes = encodeMetadata(signed, signatures, signedBytes);
+  const options = { role, limits, strict: true };
+  return role === 'root' ? parseRoot(bytes, options) : parseTargets(bytes, options);
 }
 
 /** What an operation has signed so far, with whatever keys were here. */
@@ -615,8 +652,15 @@ export async function finishChange(
   const request: SigningRequest = { ...draft, files, keys: keysFor(state, files, change.keys) };
   const missing = missingOf(request);
   if (file === undefined) {
-    const staged = await stageRequest(collection, request, change.created, context, 'REQUEST');
-    return { ...staged, missing: [] };
+    const how = { name: 'REQUEST' };
+    const { staged } = await stageRequest(collection, request, change.created, context, how);
+    return {
+      ...stagedRoles(
+        staged,
+        files.map(({ role }) => role),
+      ),
+      missing: [],
+    };
   }
   await writeRequest(file, request);
   return {

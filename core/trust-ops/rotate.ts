@@ -1,11 +1,9 @@
 /** Rotation: a new key in the place of an old one, whether that is retired, lost or stolen. */
-import { rename } from 'node:fs/promises';
 import path from 'node:path';
 import type { Context } from '../context.ts';
 import { inert, SealiftError } from '../errors.ts';
-import { fsyncDirectory, makeDirectory, readFileLimited, writeFileDurably } from '../fs/durable.ts';
+import { writeFileDurably } from '../fs/durable.ts';
 import type { JsonObject, JsonValue } from '../json/strict.ts';
-import { revokeCertificate } from '../trust/certificates.ts';
 import {
   type Collection,
   type CollectionState,
@@ -18,7 +16,7 @@ import {
   signTargets,
   takeGpgKey,
 } from '../trust/collection.ts';
-import type { TufKey } from '../trust/keys.ts';
+import { keyIdOf, type TufKey } from '../trust/keys.ts';
 import {
   type Delegations,
   encodeMetadata,
@@ -33,12 +31,14 @@ import {
   editableRoot,
   type KeyFile,
   openKeyFile,
-  type StagedRoles,
   signRoot,
+  signRootWith,
   stagedRoles,
   type TrustOptions,
   withCollection,
 } from './common.ts';
+import { finishChange, type Pending } from './request.ts';
+import { retireUnused, revocationsFor } from './retire.ts';
 
 export interface RotateOptions extends TrustOptions {
   /** Roles that get the new key; empty for all. */
@@ -53,13 +53,15 @@ export interface RotateOptions extends TrustOptions {
   readonly recoveryKey?: KeyFile | undefined;
   /** The old key is in wrong hands: its revocation certificate, where there is one, travels with the next bundle. */
   readonly stolen: boolean;
+  /** Where it goes for others to sign; staged here unless given. Old keys stay in use until it is published. */
+  readonly request?: string | undefined;
   /** User id of a new OpenPGP key; the collection's name unless given. */
   readonly userId?: string | undefined;
   /** For tests; 3072 unless given. */
   readonly rsaBits?: number | undefined;
 }
 
-export interface RotateResult extends StagedRoles {
+export interface RotateResult extends Pending {
   readonly newKey: {
     readonly keyId: string;
     readonly type: string;
@@ -76,8 +78,10 @@ export interface RotateResult extends StagedRoles {
 
 /**
  * Replaces keys: the new root is signed by a threshold of the old keys and one of the new, so that every gate
- * follows. New timestamp keys make gates forget the versions the old ones signed.
- * @throws SealiftError `signature-needed`, `passphrase-needed`, `name-not-found`, `invalid-argument`
+ * follows. New timestamp keys make gates forget the versions the old ones signed. With `request` the signatures that
+ * can be made here go into a file, and others add theirs.
+ * @throws SealiftError `signature-needed`, before a key is made, `passphrase-needed`, `name-not-found`,
+ * `invalid-argument`
  */
 export async function rotateKeys(options: RotateOptions, context: Context): Promise<RotateResult> {
   return await withCollection(options, context, async (collection, created) => {
@@ -111,17 +115,30 @@ export async function rotateKeys(options: RotateOptions, context: Context): Prom
     const resigned = new Set([...delegators, ...replaced.keys()]);
     for (const role of [...resigned]) if (BY_EXPORT.has(role) || role === 'root') resigned.delete(role);
     const byOthers = [...resigned].filter((role) => !replaced.has(role) || thresholdOf(state, role) > 1);
-    const rootKeys = changesRoot && !recovery ? ['root'] : [];
-    const opened = await collection.keyring([...rootKeys, ...byOthers], options);
-    const known = recovery ? [...opened, recovery] : [...opened];
-    if (changesRoot) requireSigners(state, 'root', known);
-    for (const role of byOthers) if (!replaced.has(role)) requireSigners(state, role, known);
+    const isRecovered = recovery !== undefined && thresholdOf(state, 'root') === 1;
+    const rootKeys = changesRoot && !isRecovered ? ['root'] : [];
+    const opened = await collection.keyring([...rootKeys, ...byOthers], options, new Set(replaced.values()));
+    const known = recovery ? [recovery, ...opened] : [...opened];
+    const leaving = [...replaced].flatMap(([role, keyId]) => keysOfRole(state, role)?.keys.get(keyId) ?? []);
+    // A revoked certificate takes back the signatures of today as well.
+    const isWorthless = ({ keyId, key }: Signer): boolean =>
+      options.stolen && key.keytype === 'openpgp' && leaving.some((gone) => keyIdOf(gone) === keyId);
+    const rootSigners = known.filter((signer) => !isWorthless(signer));
+    if (options.request === undefined) {
+      if (changesRoot) {
+        requireSigners(state, 'root', rootSigners);
+        requireRest(state, 'root', replaced, rootSigners);
+      }
+      for (const role of resigned) requireRest(state, role, replaced, known);
+    }
+    const revoked = options.stolen ? await revocationsFor(collection, leaving, context) : new Map();
 
     const made = await makeNewKey(collection, options, created);
     const fresh = made.signer;
     const signers = [fresh, ...known];
     const version = await collection.reserveVersion();
     const roots: Uint8Array[] = recovery ? await countersign(state, recovery, created) : [];
+    const files: { role: string; bytes: Uint8Array }[] = [];
     if (changesRoot) {
       const edit = editableRoot(state);
       for (const role of TOP_LEVEL_ROLES) {
@@ -129,35 +146,59 @@ export async function rotateKeys(options: RotateOptions, context: Context): Prom
         if (old !== undefined) edit.roles[role].keyids = exchange(edit.roles[role].keyids, old, fresh.keyId);
       }
       const keys = new Map([...edit.keys, [fresh.keyId, fresh.key]]);
-      roots.push(await signRoot(state, { ...edit, keys }, signers, created, DEFAULT_LIFETIMES.root));
+      const asked = new Set([...state.root.roles.root.keyids, ...edit.roles.root.keyids]);
+      const able = [fresh, ...rootSigners].filter(({ keyId }) => asked.has(keyId));
+      const sign = options.request === undefined ? signRoot : signRootWith;
+      const bytes = await sign(state, { ...edit, keys }, able, created, DEFAULT_LIFETIMES.root);
+      files.push({ role: 'root', bytes });
     }
-    const targets = new Map<string, Uint8Array>();
     for (const role of resigned) {
       const metadata = metadataOf(state, role) as TargetsMetadata;
-      const mine = signersAfter(state, role, replaced.get(role), fresh, signers);
+      const found = keysOfRole(state, role);
+      const keyids = exchange(found?.keyids ?? [], replaced.get(role), fresh.keyId);
+      const able = signers.filter(({ keyId }) => keyids.includes(keyId));
+      const mine = options.request === undefined ? able.slice(0, found?.threshold) : able;
       const delegations = metadata.delegations && exchangeDelegations(metadata.delegations, replaced, fresh);
       const change = { role, version, created, delegations };
-      targets.set(role, (await signTargets(metadata, change, mine)).bytes);
+      files.push({ role, bytes: (await signTargets(metadata, change, mine)).bytes });
     }
     await writeFileDurably(path.join(collection.directory, 'keys', made.fileName), made.secret, 0o600);
+    const writeRevocation = async (): Promise<void> => {
+      if (made.revocation === undefined) return;
+      const file = path.join(collection.directory, 'revocation', `${fresh.fingerprint}.asc`);
+      await writeFileDurably(file, made.revocation, 0o600);
+    };
     const certificates = new Map<string, Uint8Array>();
     if (fresh.fingerprint !== undefined && fresh.certificate !== undefined) {
       certificates.set(fresh.fingerprint, fresh.certificate);
     }
-    const revoked = options.stolen ? await revocations(collection, replaced, context) : new Map();
-    for (const [fingerprint, bytes] of revoked) certificates.set(fingerprint, bytes);
-    const staged = await collection.stageRoles({ version, created, roots, roles: targets, certificates });
-    if (made.revocation !== undefined) {
-      const file = path.join(collection.directory, 'revocation', `${fresh.fingerprint}.asc`);
-      await writeFileDurably(file, made.revocation, 0o600);
-    }
-    return {
-      ...stagedRoles(staged, [...replaced.keys(), ...resigned]),
+    const facts = {
       newKey: { keyId: fresh.keyId, type: fresh.key.keytype, fingerprint: fresh.fingerprint },
       replaced: [...replaced].map(([role, keyId]) => ({ role, keyId })),
-      retired: await retire(state, staged.state, replaced, options.stolen ? 'revoked' : 'retired'),
-      revoked: [...revoked.keys()],
       byRecoveryKey: recovery !== undefined,
+    };
+    if (options.request !== undefined) {
+      await writeRevocation();
+      // Further signatures on roots that everybody has: they need nobody else, and the revocation needs them first.
+      if (roots.length > 0) await collection.stageRoles({ version, created, roots });
+      const keys = new Map([[fresh.keyId, fresh.key]]);
+      const change = { version, created, files, keys, certificates };
+      const pending = await finishChange(collection, change, options.request, context);
+      return { ...pending, ...facts, retired: [], revoked: [] };
+    }
+    for (const [fingerprint, bytes] of revoked) certificates.set(fingerprint, bytes);
+    const targets = new Map<string, Uint8Array>();
+    for (const { role, bytes } of files)
+      if (role === 'root') roots.push(bytes);
+      else targets.set(role, bytes);
+    const staged = await collection.stageRoles({ version, created, roots, roles: targets, certificates });
+    await writeRevocation();
+    return {
+      ...stagedRoles(staged, [...replaced.keys(), ...resigned]),
+      ...facts,
+      missing: [],
+      retired: await retireUnused(state, staged.state, options.stolen ? 'revoked' : 'retired'),
+      revoked: [...revoked.keys()],
     };
   });
 }
@@ -178,7 +219,7 @@ async function countersign(state: CollectionState, recovery: Signer, created: Da
 
 const thresholdOf = (state: CollectionState, role: string): number => keysOfRole(state, role)?.threshold ?? 1;
 
-const exchange = (keyids: readonly string[], old: string, fresh: string): string[] =>
+const exchange = (keyids: readonly string[], old: string | undefined, fresh: string): string[] =>
   keyids.map((keyId) => (keyId === old ? fresh : keyId));
 
 async function makeNewKey(collection: Collection, options: RotateOptions, created: Date) {
@@ -228,26 +269,40 @@ async function keyToReplace(
   });
 }
 
-/** Signers of a role under its new keys. */
-function signersAfter(
+/**
+ * Whoever signs a role beside the new key must be here.
+ * @throws SealiftError `signature-needed`, naming the keys that are not
+ */
+function requireRest(
   state: CollectionState,
   role: string,
-  old: string | undefined,
-  fresh: Signer,
-  signers: readonly Signer[],
-): readonly Signer[] {
-  if (old === undefined) return requireSigners(state, role, signers);
+  replaced: ReadonlyMap<string, string>,
+  known: readonly Signer[],
+): void {
+  const old = replaced.get(role);
   const found = keysOfRole(state, role);
-  const keyids = exchange(found?.keyids ?? [], old, fresh.keyId);
-  const mine = signers.filter(({ keyId }) => keyids.includes(keyId)).slice(0, found?.threshold);
-  if (!found || mine.length < found.threshold) {
-    throw new SealiftError('signature-needed', `${inert(role)} needs signatures by keys that are not here`, {
-      subject: inert(role),
-      got: mine.length,
-      want: found?.threshold,
-    });
+  if (old === undefined || !found) {
+    requireSigners(state, role, known);
+    return;
   }
-  return mine;
+  const staying = found.keyids.filter((keyId) => keyId !== old);
+  const absent = staying.filter((keyId) => !known.some((signer) => signer.keyId === keyId));
+  const have = staying.length - absent.length + 1;
+  if (have >= found.threshold) return;
+  const names = absent.map((keyId) => {
+    const key = found.keys.get(keyId);
+    return key?.keytype === 'openpgp' ? key.keyval.public : keyId;
+  });
+  throw new SealiftError(
+    'signature-needed',
+    `${inert(role)} needs ${found.threshold} signatures, got ${have} with that of the new key; not here: ${names.join(', ')}`,
+    {
+      subject: inert(role),
+      got: have,
+      want: found.threshold,
+      hint: 'write a request for the others to sign: the same command with --request FILE',
+    },
+  );
 }
 
 function exchangeDelegations(
@@ -270,56 +325,4 @@ function exchangeDelegations(
   const known: ReadonlyMap<string, TufKey> = new Map([...delegations.keys, [fresh.keyId, fresh.key]]);
   for (const [id, key] of known) if (used.has(id)) keys[id] = key as unknown as JsonValue;
   return { keys, roles };
-}
-
-/** The replaced OpenPGP certificates with their revocation, where it is here. */
-async function revocations(
-  collection: Collection,
-  replaced: ReadonlyMap<string, string>,
-  context: Context,
-): Promise<Map<string, Uint8Array>> {
-  const revoked = new Map<string, Uint8Array>();
-  for (const [role, keyId] of replaced) {
-    const key = keysOfRole(collection.state, role)?.keys.get(keyId);
-    if (key?.keytype !== 'openpgp' || revoked.has(key.keyval.public)) continue;
-    const fingerprint = key.keyval.public;
-    const certificate = collection.certificates.get(fingerprint);
-    const file = path.join(collection.directory, 'revocation', `${fingerprint}.asc`);
-    const revocation = await readFileLimited(file, context.limits.certificate);
-    if (!certificate || !revocation) {
-      throw new SealiftError('invalid-argument', 'the revocation certificate of the key is not here', {
-        subject: inert(file),
-        hint: 'put it there; without it the key is only replaced: leave --stolen out',
-      });
-    }
-    revoked.set(fingerprint, await revokeCertificate(certificate, revocation, context.limits));
-  }
-  return revoked;
-}
-
-/** Secret keys that no role has any more go aside; they open old backups and nothing else. */
-async function retire(
-  before: CollectionState,
-  after: CollectionState,
-  replaced: ReadonlyMap<string, string>,
-  folder: 'retired' | 'revoked',
-): Promise<string[]> {
-  const used = new Set<string>();
-  for (const role of [...TOP_LEVEL_ROLES, ...after.delegated.keys()])
-    for (const keyId of keysOfRole(after, role)?.keyids ?? []) used.add(keyId);
-  const moved: string[] = [];
-  const gone = new Map([...replaced].map(([role, keyId]) => [keyId, role]));
-  for (const [keyId, role] of gone) {
-    const key = keysOfRole(before, role)?.keys.get(keyId);
-    if (!key || used.has(keyId)) continue;
-    const file = await findSecretFile(before.directory, key);
-    if (file === undefined) continue; // the key was lost, or is elsewhere
-    const aside = path.join(path.dirname(file), folder, path.basename(file));
-    await makeDirectory(path.dirname(aside), 0o700);
-    await rename(file, aside);
-    await fsyncDirectory(path.dirname(aside));
-    await fsyncDirectory(path.dirname(file));
-    moved.push(aside);
-  }
-  return moved;
 }

@@ -461,21 +461,33 @@ const mismatch = (message: string, subject: string) =>
 /** The rules that count are the collection's, not those the request names. */
 function groupsFor(state: CollectionState, request: SigningRequest, file: RequestFile): Signatories[] {
   if (file.role === 'root') {
-    const next = (file.signed['roles'] as JsonObject | undefined)?.['root'] as Signatories | undefined;
-    return [state.root.roles.root, ...(next ? [next] : [])];
+    const next = (file.signed['roles'] as JsonObject | undefined)?.['root'];
+    return [state.root.roles.root, ...(next ? [toGroup(next, file.role)] : [])];
   }
   const root = request.files.find(({ role }) => role === 'root')?.signed['roles'] as JsonObject | undefined;
-  if (file.role === 'targets' && root) return [root['targets'] as unknown as Signatories];
-  for (const { signed } of request.files) {
-    const roles = (signed['delegations'] as JsonObject | undefined)?.['roles'] as
-      | (Signatories & { name: string })[]
-      | undefined;
-    const found = roles?.find(({ name }) => name === file.role);
-    if (found) return [found];
+  if (file.role === 'targets') return [root ? toGroup(root['targets'], file.role) : state.root.roles.targets];
+  // Whoever hands the role out has a say, each of them: a namespace that hands out a role of others makes nobody its signer.
+  const changed = new Map(request.files.map(({ role, signed }) => [role, signed]));
+  const groups: Signatories[] = [];
+  for (const delegator of new Set(['targets', ...state.delegated.keys(), ...changed.keys()])) {
+    const signed = changed.get(delegator);
+    const metadata = delegator === 'targets' ? state.targets : state.delegated.get(delegator);
+    const roles = signed
+      ? (((signed['delegations'] as JsonObject | undefined)?.['roles'] ??
+          []) as unknown as readonly JsonObject[])
+      : (metadata?.delegations?.roles ?? []);
+    for (const role of roles) if (role.name === file.role) groups.push(toGroup(role, file.role));
   }
-  const found = keysOfRole(state, file.role);
-  if (!found) throw mismatch('the collection has no such role', file.role);
-  return [found];
+  if (groups.length === 0) throw mismatch('the collection has no such role', file.role);
+  return groups;
+}
+
+/** Keys and threshold as a request has them, which nobody has looked at yet. */
+function toGroup(value: unknown, role: string): Signatories {
+  const { keyids, threshold } = (value ?? {}) as Partial<Signatories>;
+  if (!Array.isArray(keyids) || !Number.isSafeInteger(threshold) || (threshold ?? 0) < 1)
+    throw mismatch('the request hands out a role that nobody need sign', role);
+  return { keyids, threshold: threshold ?? 1 };
 }
 
 /**

@@ -1,0 +1,131 @@
+/** Requests as an enemy writes them: what nobody may sign for others. */
+import { generateKeyPairSync } from 'node:crypto';
+import { writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import type { JsonObject } from '../../../core/json/strict.ts';
+import { DEFAULT_LIMITS } from '../../../core/limits.ts';
+import { keysOfRole, openCollection } from '../../../core/trust/collection.ts';
+import type { TufKey } from '../../../core/trust/keys.ts';
+import { openNativeSigner, type Signer } from '../../../core/trust/signer.ts';
+import { addDelegation, addNames, publishRequest, signRequest } from '../../../core/trust-ops/index.ts';
+import {
+  addSignatures,
+  type RequestFile,
+  readRequest,
+  writeRequest,
+} from '../../../core/trust-ops/request.ts';
+import { singleImage } from '../../../fixtures/images.ts';
+import { makeWorld, TEST_PASSPHRASE, type World } from '../../../fixtures/world.ts';
+import { codeOf } from '../../stories/story.ts';
+
+const APP = 'docker.io/acme/app:1.0';
+const ALPINE = 'docker.io/library/alpine:3.20';
+const passphrase = async (): Promise<string> => TEST_PASSPHRASE;
+
+let world: World;
+beforeEach(async () => {
+  world = await makeWorld();
+});
+afterEach(() => world?.close());
+
+const at = (name: string): string => path.join(world.directory, name);
+const trust = <T extends object>(more: T) => ({
+  collection: world.collection,
+  passphrase,
+  pid: process.pid,
+  ...more,
+});
+
+/** Files NAME.pub and NAME.key. */
+function makeKey(name: string): Signer {
+  const { publicKey, privateKey } = generateKeyPairSync('ed25519');
+  const secret = privateKey.export({
+    type: 'pkcs8',
+    format: 'pem',
+    cipher: 'aes-256-cbc',
+    passphrase: TEST_PASSPHRASE,
+  });
+  writeFileSync(at(`${name}.pub`), publicKey.export({ type: 'spki', format: 'pem' }));
+  writeFileSync(at(`${name}.key`), secret);
+  return openNativeSigner(Buffer.from(secret), TEST_PASSPHRASE, name);
+}
+
+describe('a request by who holds a namespace', () => {
+  it('that hands out a role of others to a key of its own does not make it their signer', async () => {
+    const context = world.context();
+    const first = await world.export({ [ALPINE]: singleImage('one') });
+    await world.pin(first.output);
+    const [acme, evil] = [makeKey('acme'), makeKey('evil')];
+    const handed = at('handed.json');
+    await addDelegation(
+      trust({ prefix: 'docker.io/acme/', add: [at('acme.pub')], request: handed }),
+      context,
+    );
+    await signRequest({ request: handed, keys: [{ file: at('acme.key'), passphrase }], passphrase }, context);
+    await publishRequest(trust({ requests: [handed] }), context);
+    const request = at('name.json');
+    const images = new Map([[APP, { length: 3, sha256: 'a'.repeat(64), mediaType: 'application/x' }]]);
+    await addNames(trust({ images, request }), context);
+
+    const honest = await readRequest(request, context);
+    const [mine] = honest.files;
+    const { state } = await openCollection(world.collection, DEFAULT_LIMITS);
+    const theirs = state.delegated.get('images')?.signed as JsonObject | undefined;
+    const [ruler = ''] = keysOfRole(state, 'images')?.keyids ?? [];
+    const rulerKey = state.targets.delegations?.keys.get(ruler);
+    if (!mine || !theirs || !rulerKey) throw new Error('no such role');
+    const version = Number(mine.signed['version']);
+    const groups = [{ keyids: [acme.keyId, evil.keyId], threshold: 1 }];
+    const plain = ({ keytype, scheme, keyval }: TufKey) => ({
+      keytype,
+      scheme,
+      keyval: { public: keyval.public },
+    });
+    const files: RequestFile[] = [
+      {
+        ...mine,
+        groups,
+        signatures: new Map(),
+        signed: {
+          ...mine.signed,
+          delegations: {
+            // With the true key among them, the role would hold again once the next export has signed it.
+            keys: { [evil.keyId]: plain(evil.key), [ruler]: plain(rulerKey) },
+            roles: [
+              {
+                name: 'images',
+                keyids: [evil.keyId, ruler],
+                threshold: 1,
+                paths: ['docker.io/library/*'],
+                terminating: false,
+              },
+            ],
+          },
+        },
+      },
+      {
+        name: `${version}.images.json`,
+        role: 'images',
+        groups,
+        signatures: new Map(),
+        signed: {
+          ...theirs,
+          version,
+          targets: {
+            [ALPINE]: {
+              custom: { mediaType: 'application/x' },
+              length: 3,
+              hashes: { sha256: 'e'.repeat(64) },
+            },
+          },
+        },
+      },
+    ];
+    const keys = new Map([...honest.keys, [evil.keyId, evil.key]]);
+    const signed = await addSignatures({ ...honest, files, keys }, [acme, evil], context.now);
+    expect(signed.added).toContain('images');
+    await writeRequest(request, signed.request);
+    expect(await codeOf(publishRequest(trust({ requests: [request] }), context))).toBe('signature-needed');
+  });
+});

@@ -1,4 +1,4 @@
-/** Requests as an enemy writes them: what nobody may sign for others. */
+/** Requests as an enemy writes them: what nobody may sign for others, and what nobody may have signed unseen. */
 import { generateKeyPairSync } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
 import path from 'node:path';
@@ -7,12 +7,14 @@ import type { JsonObject } from '../../../core/json/strict.ts';
 import { DEFAULT_LIMITS } from '../../../core/limits.ts';
 import { keysOfRole, openCollection } from '../../../core/trust/collection.ts';
 import type { TufKey } from '../../../core/trust/keys.ts';
+import { prefixPatterns } from '../../../core/trust/search.ts';
 import { openNativeSigner, type Signer } from '../../../core/trust/signer.ts';
 import { addDelegation, addNames, publishRequest, signRequest } from '../../../core/trust-ops/index.ts';
 import {
   addSignatures,
   type RequestFile,
   readRequest,
+  statementsOf,
   writeRequest,
 } from '../../../core/trust-ops/request.ts';
 import { singleImage } from '../../../fixtures/images.ts';
@@ -127,5 +129,53 @@ describe('a request by who holds a namespace', () => {
     expect(signed.added).toContain('images');
     await writeRequest(request, signed.request);
     expect(await codeOf(publishRequest(trust({ requests: [request] }), context))).toBe('signature-needed');
+  });
+});
+
+describe('what a signer is told of a request', () => {
+  const role = (name: string, over: object = {}) => ({
+    name,
+    keyids: ['a'.repeat(64)],
+    threshold: 2,
+    terminating: true,
+    paths: [...prefixPatterns(`docker.io/${name}/`), ...prefixPatterns(`quay.io/${name}/`)],
+    ...over,
+  });
+  const targets = (...roles: readonly object[]) =>
+    ({ delegations: { keys: {}, roles }, targets: {} }) as unknown as JsonObject;
+
+  it('has the threshold behind a long list of patterns, and each pattern that comes or goes', () => {
+    const acme = role('acme');
+    expect(JSON.stringify(acme).length).toBeGreaterThan(2000);
+    expect(statementsOf('targets', targets(role('acme', { threshold: 1 })), targets(acme))).toEqual([
+      'delegation acme threshold changes from 2 to 1',
+    ]);
+    const more = role('acme', { paths: [...acme.paths, 'docker.io/library/*'] });
+    expect(statementsOf('targets', targets(more), targets(acme))).toEqual([
+      'delegation acme paths gains "docker.io/library/*"',
+    ]);
+    expect(statementsOf('targets', targets(acme), undefined)).toContain('delegation acme threshold: 2');
+  });
+
+  it('has the order of delegations, since the first one answers', () => {
+    const [acme, images] = [role('acme'), role('images', { paths: ['*', '*/*'] })];
+    expect(statementsOf('targets', targets(images, acme), targets(acme, images))).toEqual([
+      'delegation images is asked before acme',
+    ]);
+    const grabbing = role('grab', { paths: ['*/*/*'] });
+    expect(statementsOf('targets', targets(grabbing, acme, images), targets(acme, images))).toContain(
+      'delegation grab is asked before acme',
+    );
+    expect(statementsOf('targets', targets(acme, images), targets(acme, images))).toEqual([]);
+  });
+
+  it('has the digest behind a long description', () => {
+    const image = (sha256: string) =>
+      ({
+        targets: { [ALPINE]: { custom: { note: 'x'.repeat(3000) }, hashes: { sha256 }, length: 1 } },
+      }) as unknown as JsonObject;
+    expect(statementsOf('images', image('e'.repeat(64)), image('a'.repeat(64)))).toEqual([
+      expect.stringMatching(/hashes changes from .*a{64}.* to .*e{64}/),
+    ]);
   });
 });

@@ -231,11 +231,17 @@ async function streamIntake(
     }
   };
   let bytesRead = bundle.head.size;
+  const abandon = async (): Promise<void> => {
+    for (const { target } of waiting.values()) await target.abort();
+  };
   const manifests = await readSmallBlobs(bundle, context, async (blob) => {
     const digest = digestOfName(blob.name);
     bytesRead += blob.size;
     if (await store.has(digest, blob.size)) return blob.skip();
     await settle(blob, digest);
+  }).catch(async (error: unknown) => {
+    await abandon();
+    throw error;
   });
   return {
     readManifest: heldManifests(manifests),
@@ -288,9 +294,7 @@ async function streamIntake(
       if (untilEnd) await commitWaiting();
       return written;
     },
-    async abandon() {
-      for (const { target } of waiting.values()) await target.abort();
-    },
+    abandon,
   };
 }
 

@@ -8,6 +8,7 @@ import path from 'node:path';
 import { indexJson, ociLayoutFile } from '../bundle/computed.ts';
 import type { BundleImage, BundleManifest } from '../bundle/manifest.ts';
 import type { Context } from '../context.ts';
+import { keptByReceipts } from '../delta/kept.ts';
 import { inert, isSealiftError, SealiftError } from '../errors.ts';
 import { makeDirectory } from '../fs/durable.ts';
 import type { Gate } from '../gate/gate.ts';
@@ -295,10 +296,11 @@ export function checkRefusal(
   );
 }
 
-/** Takes the blobs of refused images out of the store, as far as no image needs them. */
+/** Takes the blobs of refused images out of the store, as far as no image needs them and no receipt vouches for them. */
 export async function discardRefused(store: Store, context: Context): Promise<void> {
   try {
-    await store.gc({ dryRun: false });
+    const keep = await keptByReceipts(store.directory, context.now, false);
+    await store.gc({ dryRun: false, keep });
   } catch (error) {
     if (!isSealiftError(error)) throw error;
     const message = `blobs of refused images stay in the store, where nothing names them: ${error.message}`;

@@ -3,7 +3,9 @@ import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { CheckCommand } from '../../../core/admission/check-command.ts';
 import type { Context } from '../../../core/context.ts';
+import { noteKept } from '../../../core/delta/kept.ts';
 import { importBundle } from '../../../core/import.ts';
+import { parseDigest } from '../../../core/oci/digest.ts';
 import type { ImportResult } from '../../../core/results.ts';
 import { openStore } from '../../../core/store/store.ts';
 import { digestsOf, signedImage, singleImage } from '../../../fixtures/images.ts';
@@ -108,6 +110,19 @@ describe('the check command', () => {
     expect(blobDigests(world.store)).toEqual([]);
     expect(audit()).toContain('FOUND: Eicar');
     expect(audit()).toContain('"check-refused"');
+  });
+
+  it('that refuses takes nothing away that a receipt has told the other side is here', async () => {
+    await world.import(bundle);
+    const layers = bad.blobs.map(({ digest }) => parseDigest(digest));
+    const note = { collection: 'c'.repeat(64), receipt: 'a'.repeat(64), expires: '2027-01-01T00:00:00Z' };
+    await noteKept(world.store, { ...note, layers });
+    const store = await openStore(world.store, { create: false });
+    const lock = await store.lock(process.pid);
+    await store.admit([], { withdraw: [BAD] });
+    await lock.release();
+    await expect(importChecked(script('exit 1'))).rejects.toMatchObject({ code: 'check-refused' });
+    expect(blobDigests(world.store)).toEqual(expect.arrayContaining(layers));
   });
 
   it('lets in what passes where that is asked for, and no blob of the other', async () => {

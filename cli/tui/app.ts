@@ -1,7 +1,7 @@
 /** The program without its screen: a stack of pages, the keys that reach them, and the work they start. */
 import { availableParallelism } from 'node:os';
 import type { Context } from '../../core/context.ts';
-import { SealiftError, toSealiftError } from '../../core/errors.ts';
+import { inert, SealiftError, toSealiftError } from '../../core/errors.ts';
 import type { SealiftEvent } from '../../core/events.ts';
 import type { WorkerPool } from '../../core/pool/pool.ts';
 import type { StatePaths } from '../options/paths.ts';
@@ -184,7 +184,8 @@ export function createApp(options: AppOptions, first: (app: App) => Page): App {
       app.changed();
     },
     say: (text) => {
-      note = text;
+      // What failed, and what a directory holds, is told in words from outside.
+      note = inert(text, 1000);
       app.changed();
     },
     copy: (text, what) => {

@@ -1,3 +1,4 @@
+import { inert } from '../../core/errors.ts';
 import type { Style } from '../output/style.ts';
 import type { KeyPress } from './keys.ts';
 import { clipStart, textWidth } from './text.ts';
@@ -89,7 +90,8 @@ export function createField({ value = '', secret = false, max = 4096, allow }: F
       return true;
     },
     line: (columns, style) => {
-      const shown = secret ? characters.map(() => (style.unicode ? '•' : '*')) : characters;
+      // A completed path is spelt as a medium has it.
+      const shown = characters.map((one) => (secret ? (style.unicode ? '•' : '*') : inert(one)));
       const cursor = style.unicode ? '▏' : '_';
       const room = Math.max(2, columns - 1);
       const after = shown.slice(at).join('');

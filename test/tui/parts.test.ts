@@ -4,6 +4,7 @@ import path from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { createStyle } from '../../cli/output/style.ts';
 import { createApp } from '../../cli/tui/app.ts';
+import { createField } from '../../cli/tui/field.ts';
 import { frame } from '../../cli/tui/frame.ts';
 import { actionOf, decodeKeys, type InkKey, KEY_MAP, keyTable } from '../../cli/tui/keys.ts';
 import { createList, LIST_ACTIONS } from '../../cli/tui/list.ts';
@@ -180,6 +181,19 @@ test('names that would steer the terminal are shown as escapes', () => {
   const text = frame(app, { columns: 200, rows: 40 }).join('\n');
   expect(text).not.toMatch(/[\u001b\u0007\u202e]/);
   expect(text).toContain('\\u{1b}]0;owned');
+});
+
+test('a name with escapes on a stick reaches the terminal neither as a note nor as a completed path', () => {
+  const evil = '/media/\u001b]0;owned\u0007\u202e\u009b2Jstick/';
+  const field = createField({ value: evil });
+  const app = createApp(appOptions(NOWHERE, { color: false }), () =>
+    textPage({ kind: 'start', title: 'Start', lines: () => [field.line(200, style)] }),
+  );
+  app.say(evil);
+  const text = frame(app, { columns: 200, rows: 40 }).join('\n');
+  expect(text).not.toMatch(/[\u001b\u0007\u202e\u009b]/);
+  expect(text.split('\\u{1b}]0;owned')).toHaveLength(3);
+  expect(field.value).toBe(evil);
 });
 
 test('10,000 images: a key and a picture take no more than a few lines of work', () => {

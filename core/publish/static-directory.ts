@@ -50,6 +50,7 @@ export const SUFFIXES: ReadonlyMap<string, string> = new Map([
 /** `v2/` cannot be a file; web servers that know no better show this for it. */
 const ROOT_FILE = 'v2/index.json';
 const MANIFEST_KEY = /^v2\/.+\/manifests\/[^/]+$/;
+const PLAIN_KEY = /^[A-Za-z0-9._:/@-]+$/;
 const FALLBACK_KEY = /\/manifests\/sha256-[0-9a-f]{64}$/;
 const TEMPORARY = /^\..+~[0-9a-f]{12}$/;
 
@@ -179,7 +180,11 @@ export function openStaticDirectory(options: StaticDirectoryOptions, context: Co
     await walk('v2/', found);
     const all = new Map<string, MappedTag>();
     const isTagKey = (key: string): boolean =>
-      MANIFEST_KEY.test(key) && !FALLBACK_KEY.test(key) && !isDigest(key.slice(key.lastIndexOf('/') + 1));
+      // Names end up in configurations: what is no name of a repository and a tag is nobody's tag.
+      PLAIN_KEY.test(key) &&
+      MANIFEST_KEY.test(key) &&
+      !FALLBACK_KEY.test(key) &&
+      !isDigest(key.slice(key.lastIndexOf('/') + 1));
     for (const { key, digest } of objects) if (isTagKey(key)) all.set(key, { key, digest });
     for (const key of found.keys()) {
       if (!isTagKey(key) || all.has(key)) continue;

@@ -230,6 +230,36 @@ describe.skipIf(!HAS_TERMINAL)('the interactive program', () => {
     }
   });
 
+  test('SIGTERM in the middle of a transfer gives the terminal back: the same export goes on', async () => {
+    const slow = await stallBlob(registry.url, largestBlob(big));
+    try {
+      const run = await open([
+        ...addImage(`${slow.host}/acme/big:1`),
+        ['for how long', `\u0015terminated.tar${ENTER}`],
+        ['write 1 image', 'c'],
+        ['for the key', `${PASSPHRASE}${ENTER}`],
+        ['of 1 blob', '^SIGTERM'],
+      ]);
+      expect(run.left, run.screen).toBe(0);
+      expect(run.code).toBe(143);
+      expectRestored(run);
+      expect(existsSync(`${work}/terminated.tar`)).toBe(false);
+      expect(await screenAfter(run)).toContain('stopped by SIGTERM');
+      // From what was written, not from the screen, where a long command is cut into lines.
+      const left = run.screen.slice(run.screen.lastIndexOf(LEAVE));
+      const [, told] = /goes on where this one stopped: sealift (export [^\r\n]+)/.exec(left) ?? [];
+      expect(told, left).toBeDefined();
+      slow.release();
+      // As told, and signed already: no passphrase is asked for.
+      const again = await walk.sandbox.run([...(told ?? '').split(' '), '--no-input'], { cwd: work });
+      expect(again.code, again.stderr).toBe(0);
+      expect(again.stdout).toContain('resumed');
+      expect(existsSync(`${work}/terminated.tar`)).toBe(true);
+    } finally {
+      slow.stop();
+    }
+  });
+
   test('typed faster than pages come: nothing is lost, nothing is done twice', async () => {
     const image = `${registry.host}/acme/web:1.0`;
     const run = await open([

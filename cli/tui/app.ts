@@ -31,6 +31,8 @@ export interface AppOptions {
   readonly style: Style;
   /** Writes to the terminal beside the pages; for the clipboard. */
   readonly writeTerminal: (text: string) => void;
+  /** Told when blobs begin to move, and when none move any more. */
+  readonly onTransfer?: (transferring: boolean) => void;
 }
 
 export interface App {
@@ -72,12 +74,20 @@ export function createApp(options: AppOptions, first: (app: App) => Page): App {
   const listeners = new Set<() => void>();
   const summary: string[] = [];
   const running = new Set<Promise<unknown>>();
+  const transferring = new Set<symbol>();
   const end = Promise.withResolvers<void>();
   let pool: Promise<WorkerPool> | undefined;
   let pages: Page[] = [];
   let note = '';
   let stopping = false;
   let ending = false;
+
+  function moves(work: symbol, now: boolean): void {
+    const before = transferring.size > 0;
+    if (now) transferring.add(work);
+    else transferring.delete(work);
+    if (transferring.size > 0 !== before) options.onTransfer?.(!before);
+  }
 
   function finish(): void {
     if (ending) return;
@@ -199,6 +209,7 @@ export function createApp(options: AppOptions, first: (app: App) => Page): App {
     quit: finish,
     work: async (run, { emit = () => {}, signal }) => {
       const parts = [options.signal, ...(signal === undefined ? [] : [signal])];
+      const me = Symbol('work');
       const task = (async () => {
         try {
           pool ??= options.workflows.createPool(Math.max(1, Math.min(8, availableParallelism())));
@@ -207,7 +218,10 @@ export function createApp(options: AppOptions, first: (app: App) => Page): App {
             signal: AbortSignal.any(parts),
             limits: await options.workflows.limits(),
             pool: await pool,
-            emit,
+            emit: (event) => {
+              if (event.type === 'transfer') moves(me, true);
+              emit(event);
+            },
           };
           context.signal.throwIfAborted();
           return await run(context);
@@ -223,6 +237,7 @@ export function createApp(options: AppOptions, first: (app: App) => Page): App {
         return await task;
       } finally {
         running.delete(task);
+        moves(me, false);
       }
     },
     ended: end.promise,

@@ -3,6 +3,7 @@ import type { StatePaths } from '../options/paths.ts';
 import type { Style } from '../output/style.ts';
 import type { Workflows } from '../workflows.ts';
 import { createApp } from './app.ts';
+import { tuneHeap } from './heap.ts';
 import { createMachine } from './machine.ts';
 import { startPage } from './pages/start.ts';
 
@@ -45,6 +46,7 @@ export async function runTui(options: TuiOptions): Promise<TuiEnd> {
   process.env['FORCE_COLOR'] = style.color ? '1' : '0';
   delete process.env['NO_COLOR'];
   process.env['NODE_ENV'] ??= 'production';
+  tuneHeap(false);
   const spoken = env['INK_SCREEN_READER'] === 'true';
   const { showScreen } = await import('./screen.ts');
   const app = createApp(
@@ -53,6 +55,7 @@ export async function runTui(options: TuiOptions): Promise<TuiEnd> {
       style: spoken ? spokenStyle(style) : style,
       machine: createMachine({ env, home, uid, cwd }),
       readNow: () => new Date(),
+      onTransfer: tuneHeap,
       writeTerminal: (text) => {
         stdout.write(text);
       },

@@ -12,6 +12,7 @@ import { createMachine } from '../../cli/tui/machine.ts';
 import { verdictsPage } from '../../cli/tui/pages/import/verdicts.ts';
 import { textPage } from '../../cli/tui/pages/text.ts';
 import { clip, clipStart, fold, padTo, textWidth } from '../../cli/tui/text.ts';
+import type { Context } from '../../core/context.ts';
 import type { ImageVerdict, VerifyResult } from '../../core/results.ts';
 import { appOptions } from './screen.ts';
 
@@ -227,6 +228,33 @@ test('10,000 images: a key and a picture take no more than a few lines of work',
   expect(lines).toHaveLength(24);
   app.press(decodeKeys('G', PLAIN));
   expect(frame(app, { columns: 80, rows: 24 }).join('\n')).toContain('image-9999');
+});
+
+test('told that blobs move from the first transfer to the end of the last, however they end', async () => {
+  const told: boolean[] = [];
+  const app = createApp({ ...appOptions(NOWHERE, {}), onTransfer: (moving) => told.push(moving) }, () =>
+    textPage({ kind: 'start', title: 'Start', lines: () => [] }),
+  );
+  const move = (context: Context): void =>
+    context.emit({ type: 'transfer', bytes: 1, blobs: 1, skippedBytes: 0 });
+  await app.work(async (context) => context.emit({ type: 'phase', phase: 'verify', title: 'x' }), {});
+  expect(told).toEqual([]);
+  const gate = Promise.withResolvers<void>();
+  const long = app.work(async (context) => {
+    move(context);
+    move(context);
+    await gate.promise;
+  }, {});
+  const failing = app.work(async (context) => {
+    move(context);
+    throw new Error('no');
+  }, {});
+  await expect(failing).rejects.toThrow('no');
+  expect(told).toEqual([true]);
+  gate.resolve();
+  await long;
+  expect(told).toEqual([true, false]);
+  await app.close();
 });
 
 describe('machine', () => {

@@ -4,13 +4,13 @@ import { SealiftError } from '../../core/errors.ts';
 import type { SourceOptions } from '../../core/transport/source.ts';
 import type { OptionGroup } from '../args.ts';
 import type { Command, Outcome, Runtime } from '../command.ts';
+import { encryptionFrom, encryptOptions } from '../options/encrypt.ts';
+import { makingFrom, makingOptions } from '../options/making.ts';
 import { passphraseOptions } from '../options/passphrase.ts';
 import { outputFile } from '../options/paths.ts';
-import { parseDuration, parseMoment } from '../options/values.ts';
+import { readBackFrom, volumeOptions, volumesFrom } from '../options/volumes.ts';
 import { exportText } from '../output/report.ts';
 import { passphraseMissing } from './init.ts';
-
-const DEFAULT_LIFETIME = '90d';
 
 const rewriteOptions = {
   output: { kind: 'text', alias: 'o', value: 'FILE', describe: 'the bundle to write' },
@@ -24,21 +24,9 @@ const rewriteOptions = {
     value: 'SHA256',
     describe: 'takes a bundle of another collection, whose root has this fingerprint; may be given again',
   },
-  expires: {
-    kind: 'text',
-    value: 'TIME',
-    describe: `how long the bundle can be imported, such as 30d or 12h (default ${DEFAULT_LIFETIME})`,
-  },
-  created: {
-    kind: 'text',
-    value: 'TIME',
-    describe: 'the moment of making, such as 2026-11-23T12:00:00Z (default: now)',
-  },
-  'docker-archive': {
-    kind: 'flag',
-    describe: 'write manifest.json too, so that docker load and podman load read the file',
-  },
-  force: { kind: 'flag', describe: 'replace a file that is already there' },
+  ...makingOptions,
+  ...volumeOptions,
+  ...encryptOptions,
   ...passphraseOptions,
 } as const satisfies OptionGroup;
 
@@ -104,7 +92,6 @@ async function rewrite(
       subject: '--output',
     });
   }
-  const created = args.text('created');
   const result = await workflows.rebundle(
     {
       collection: paths.collection.path,
@@ -113,13 +100,13 @@ async function rewrite(
       names,
       output: { kind: 'file', path: outputFile(output, cwd) },
       platforms: await Promise.all(args.list('platform').map((text) => workflows.parsePlatform(text))),
-      lifetime: parseDuration(args.text('expires') ?? DEFAULT_LIFETIME, '--expires'),
-      created: created === undefined ? undefined : parseMoment(created, '--created'),
+      ...makingFrom(args),
+      volumes: volumesFrom(runtime),
+      ...(await encryptionFrom(runtime)),
+      readBack: readBackFrom(runtime),
       includeEvidence: true,
       // They came in once, under somebody's eyes.
       includeForeign: true,
-      dockerArchive: args.flag('docker-archive'),
-      force: args.flag('force'),
       concurrency: 4,
       source: NO_NETWORK,
       passphrase: async (purpose) => {

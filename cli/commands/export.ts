@@ -8,6 +8,7 @@ import { encryptionFrom, encryptOptions } from '../options/encrypt.ts';
 import { listOptions, readLists } from '../options/lists.ts';
 import { loginFromOptions, loginOptions, withLogin } from '../options/login.ts';
 import { lookasideFrom, lookasideOptions } from '../options/lookaside.ts';
+import { makingFrom, makingOptions } from '../options/making.ts';
 import { mirrorOptions } from '../options/network.ts';
 import { passphraseOptions } from '../options/passphrase.ts';
 import { outputFile } from '../options/paths.ts';
@@ -15,13 +16,11 @@ import { signerOptions } from '../options/signer.ts';
 import { sinceFrom } from '../options/since.ts';
 import { archiveOptions, sourceOptions } from '../options/source.ts';
 import { sourceOptionsOf } from '../options/source-settings.ts';
-import { parseDuration, parseMoment } from '../options/values.ts';
 import { readBackFrom, volumeOptions, volumesFrom } from '../options/volumes.ts';
 import { previewText } from '../output/preview.ts';
 import { exportText } from '../output/report.ts';
 import { passphraseMissing } from './init.ts';
 
-const DEFAULT_LIFETIME = '90d';
 const EVIDENCE_KINDS: readonly string[] = ['all', 'referrers', 'cosign', 'lookaside'];
 
 function resolved(text: string | undefined, cwd: string): string | undefined {
@@ -47,16 +46,6 @@ export const exportCommand: Command = {
       value: 'OS/ARCH',
       describe: 'only this platform; may be given again (default: all)',
     },
-    expires: {
-      kind: 'text',
-      value: 'TIME',
-      describe: `how long the bundle can be imported, such as 30d or 12h (default ${DEFAULT_LIFETIME})`,
-    },
-    created: {
-      kind: 'text',
-      value: 'TIME',
-      describe: 'the moment of making, such as 2026-11-23T12:00:00Z (default: now)',
-    },
     'exclude-evidence': {
       kind: 'list',
       value: 'KIND',
@@ -72,10 +61,6 @@ export const exportCommand: Command = {
       kind: 'flag',
       describe: 'carry layers that say they may only be had from their vendor; see to it that you may',
     },
-    'docker-archive': {
-      kind: 'flag',
-      describe: 'write manifest.json too, so that docker load and podman load read the file',
-    },
     'dry-run': {
       kind: 'flag',
       describe: 'show what would be exported, with digests and sizes; sign and write nothing',
@@ -90,7 +75,7 @@ export const exportCommand: Command = {
       describe:
         'leave out layers that the other side holds: a receipt or request, a code that was read out, an earlier bundle, or last',
     },
-    force: { kind: 'flag', describe: 'replace a file that is already there' },
+    ...makingOptions,
     writer: {
       kind: 'text',
       value: 'KIND',
@@ -134,9 +119,7 @@ export const exportCommand: Command = {
         hint: 'add --output images.tar, or --output - for standard output',
       });
     }
-    const lifetime = parseDuration(args.text('expires') ?? DEFAULT_LIFETIME, '--expires');
-    const createdText = args.text('created');
-    const created = createdText === undefined ? undefined : parseMoment(createdText, '--created');
+    const making = makingFrom(args);
     const writer = args.text('writer') as 'sequential' | 'positional' | undefined;
     const since = await sinceFrom(runtime);
     const concurrency = args.integer('concurrency', 1, 64) ?? 4;
@@ -228,12 +211,9 @@ export const exportCommand: Command = {
         ...common,
         ...(policy === undefined ? {} : { policy }),
         output: target,
-        lifetime,
-        created,
-        dockerArchive: args.flag('docker-archive'),
+        ...making,
         metadataOnly: args.flag('metadata-only'),
         ...(since === undefined ? {} : { since }),
-        force: args.flag('force'),
         volumes,
         ...(await encryptionFrom(runtime)),
         readBack: readBackFrom(runtime),

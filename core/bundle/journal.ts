@@ -7,7 +7,7 @@
  *                            done.log    a line for each blob that is in the partial file and durable
  */
 import { createHash } from 'node:crypto';
-import { type FileHandle, open, rm } from 'node:fs/promises';
+import { type FileHandle, open, readdir, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { checkFormat, type DocumentReader, parseDocument, TIMESTAMP } from '../fs/document.ts';
 import { makeDirectory, readFileLimited, writeFileDurably } from '../fs/durable.ts';
@@ -127,6 +127,31 @@ export function openJournal(collectionDirectory: string, output: string): Journa
     },
     close,
   };
+}
+
+/**
+ * Forgets exports that were signed and not finished, above the last version that was published: they hold what has been
+ * thrown away since. One whose plan cannot be read is refused when it is gone on with.
+ */
+export async function forgetUnpublished(collectionDirectory: string, published: number): Promise<void> {
+  const home = path.join(collectionDirectory, 'journal');
+  for (const name of await readdir(home).catch(() => [])) {
+    const file = path.join(home, name, 'plan.json');
+    const bytes = await readFileLimited(file, PLAN_LIMIT).catch(() => undefined);
+    if (!bytes) continue;
+    const version = versionOf(bytes, file);
+    if (version === undefined || version <= published) continue;
+    await rm(file, { force: true });
+    await rm(path.join(home, name), { recursive: true, force: true });
+  }
+}
+
+function versionOf(bytes: Uint8Array, file: string): number | undefined {
+  try {
+    return parseDocument(bytes, { file, hint: '', maxBytes: PLAN_LIMIT }).integer('version');
+  } catch {
+    return undefined;
+  }
 }
 
 function encodePlan(plan: JournalPlan, signed: Uint8Array): Buffer {

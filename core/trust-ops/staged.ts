@@ -1,6 +1,7 @@
 /** What is signed and waits for the next bundle: looking at it, and throwing it away. */
 import { rename } from 'node:fs/promises';
 import path from 'node:path';
+import { forgetUnpublished } from '../bundle/journal.ts';
 import type { Context } from '../context.ts';
 import { SealiftError } from '../errors.ts';
 import { fsyncDirectory, readFileLimited } from '../fs/durable.ts';
@@ -104,6 +105,8 @@ export async function resetStaged(options: TrustOptions, context: Context): Prom
     }
     const thrownAway = listing(collection.state, published);
     if (!thrownAway.staged) return { ...thrownAway, restored: [] };
+    // An export that was stopped half-way has signed it already.
+    await forgetUnpublished(directory, published.timestamp.version);
     const restored = await restoreKeys(published, collection.state, context);
     await clearStaged(directory);
     return { ...thrownAway, restored };

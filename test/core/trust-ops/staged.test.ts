@@ -2,6 +2,8 @@
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
+import type { Context } from '../../../core/context.ts';
+import { exportBundle } from '../../../core/export.ts';
 import { DEFAULT_LIMITS } from '../../../core/limits.ts';
 import { parseLocation } from '../../../core/transport/location.ts';
 import { keysOfRole, openCollection } from '../../../core/trust/collection.ts';
@@ -19,7 +21,8 @@ import {
   resetStaged,
   retireKey,
 } from '../../../core/trust-ops/index.ts';
-import { TEST_PASSPHRASE } from '../../../fixtures/world.ts';
+import { makeLayout } from '../../../fixtures/images.ts';
+import { DAY, SOURCE_OPTIONS, TEST_PASSPHRASE } from '../../../fixtures/world.ts';
 import { ALPINE, at, codeOf, image, NGINX, type Story, tell } from '../../stories/story.ts';
 
 const passphrase = async (): Promise<string> => TEST_PASSPHRASE;
@@ -81,6 +84,41 @@ describe('reset', () => {
     // A number is never given twice.
     expect(next.collection.version).toBeGreaterThan(before);
     expect((await story.import(next, 2)).removed).toEqual([]);
+  });
+
+  it('takes it out of an export that was stopped half-way, too', async () => {
+    story = await tell();
+    const first = await story.bundle(0, { [ALPINE]: image('one') });
+    await story.world.pin(first.output);
+    await story.import(first, 0);
+    await story.withdraw(1, [ALPINE]);
+    const layout = path.join(story.world.directory, 'layout-stopped');
+    makeLayout(layout, [{ name: NGINX, root: image('two') }]);
+    const run = (over: Partial<Context> = {}) =>
+      exportBundle(
+        {
+          collection: story.world.collection,
+          images: [parseLocation(`${NGINX}=oci:${layout}:${NGINX}`)],
+          output: { kind: 'file', path: path.join(story.world.directory, 'stopped.tar') },
+          platforms: [],
+          lifetime: 90 * DAY,
+          includeEvidence: true,
+          dockerArchive: false,
+          force: false,
+          concurrency: 1,
+          source: SOURCE_OPTIONS,
+          passphrase,
+          pid: process.pid,
+        },
+        { ...context(1), ...over },
+      );
+    const stop = new AbortController();
+    const emit: Context['emit'] = ({ type }) => type === 'transfer' && stop.abort();
+    await expect(run({ signal: stop.signal, emit })).rejects.toThrow();
+    await resetStaged(trust(), context(1));
+    const next = await run();
+    expect(next.resumed).toBe(false);
+    expect((await story.import(next, 1)).removed).toEqual([]);
   });
 
   it('brings back the key that a rotation put aside', async () => {

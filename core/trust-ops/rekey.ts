@@ -472,14 +472,16 @@ async function openSigners(
 ): Promise<readonly Signer[]> {
   const given: Signer[] = [];
   for (const key of options.signWith ?? []) given.push(await openKeyFile(key, context));
+  const opened = await collection.keyring(roles, options, leaving);
   // New keys whose secret half lies here already.
   for (const key of fresh.values()) {
+    const keyId = keyIdOf(key);
+    if ([...given, ...opened].some((signer) => signer.keyId === keyId)) continue;
     const file = await findSecretFile(collection.directory, key);
     const bytes = file === undefined ? undefined : await readFileLimited(file, context.limits.certificate);
     if (file === undefined || !bytes) continue;
     given.push(await openKeyFile({ ...options, file: readHeld(file, bytes) ?? file }, context));
   }
-  const opened = await collection.keyring(roles, options, leaving);
   return [...opened.filter(({ keyId }) => !given.some((key) => key.keyId === keyId)), ...given];
 }
 

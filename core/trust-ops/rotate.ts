@@ -76,6 +76,9 @@ export interface RotateResult extends Pending {
   readonly byRecoveryKey: boolean;
 }
 
+const HINT =
+  'the same command with --request FILE writes what the others are to sign; a key that is lost is replaced with --recovery-key FILE';
+
 /**
  * Replaces keys: the new root is signed by a threshold of the old keys and one of the new, so that every gate
  * follows. New timestamp keys make gates forget the versions the old ones signed. With `request` the signatures that
@@ -126,7 +129,7 @@ export async function rotateKeys(options: RotateOptions, context: Context): Prom
     const rootSigners = known.filter((signer) => !isWorthless(signer));
     if (options.request === undefined) {
       if (changesRoot) {
-        requireSigners(state, 'root', rootSigners);
+        requireSigners(state, 'root', rootSigners, HINT);
         requireRest(state, 'root', replaced, rootSigners);
       }
       for (const role of resigned) requireRest(state, role, replaced, known);
@@ -282,7 +285,7 @@ function requireRest(
   const old = replaced.get(role);
   const found = keysOfRole(state, role);
   if (old === undefined || !found) {
-    requireSigners(state, role, known);
+    requireSigners(state, role, known, HINT);
     return;
   }
   const staying = found.keyids.filter((keyId) => keyId !== old);
@@ -300,7 +303,7 @@ function requireRest(
       subject: inert(role),
       got: have,
       want: found.threshold,
-      hint: 'write a request for the others to sign: the same command with --request FILE',
+      hint: HINT,
     },
   );
 }

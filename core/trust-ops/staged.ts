@@ -19,7 +19,7 @@ import {
 import { formatDate, TOP_LEVEL_ROLES } from '../trust/metadata.ts';
 import { clearStaged, readStaged } from '../trust/staging.ts';
 import { type TrustOptions, withCollection } from './common.ts';
-import { statementsOf } from './request.ts';
+import { statementsOf } from './statements.ts';
 
 export interface StagedListing {
   readonly collection: string;

@@ -5,6 +5,7 @@
  * decided here: it takes no signature at all, text signatures, notations it does not know and keys that have
  * expired since for reasons to be content.
  */
+import { createHash } from 'node:crypto';
 import type { PrivateKey, SignaturePacket } from 'openpgp';
 import { inert, SealiftError } from '../errors.ts';
 import type { Certificate, CertificateKey } from './certificates.ts';
@@ -294,7 +295,37 @@ async function verifyPacket(
   return { fingerprint: certificate.fingerprint, key, created, expires };
 }
 
+/** SHA-256 of what has been verified: key, signature and bytes together decide, and nothing else does. */
+const verified = new Set<string>();
+const MAX_VERIFIED = 4096;
+
+function nameOf(
+  signature: SignatureBody & { readonly body: Uint8Array },
+  key: CertificateKey,
+  bytes: Uint8Array,
+) {
+  const hash = createHash('sha256');
+  for (const part of [key.packet.write(), signature.body, signature.withoutUnhashed, bytes])
+    hash.update(`${part.length}:`).update(part);
+  return hash.digest('base64');
+}
+
+/** Whoever signs verifies what they made, and so does whoever takes it over: often the same run. */
 async function checkArithmetic(
+  signature: SignatureBody & { readonly body: Uint8Array },
+  key: CertificateKey,
+  bytes: Uint8Array,
+  created: Date,
+  subject: string,
+): Promise<void> {
+  const name = nameOf(signature, key, bytes);
+  if (verified.has(name)) return;
+  await verifyArithmetic(signature, key, bytes, created, subject);
+  if (verified.size >= MAX_VERIFIED) verified.clear();
+  verified.add(name);
+}
+
+async function verifyArithmetic(
   signature: SignatureBody & { readonly body: Uint8Array },
   key: CertificateKey,
   bytes: Uint8Array,

@@ -30,12 +30,21 @@ export interface Staged {
    * when it is thrown away. Undefined in what older programs staged.
    */
   readonly aside?: readonly string[] | undefined;
+  /** Of files that were read, by name: SHA-256 in hex. */
+  readonly hashes?: ReadonlyMap<string, string> | undefined;
 }
 
 const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
 
-/** @throws SealiftError `state-damaged`, `format-unsupported` */
-export async function readStaged(directory: string, limits: Limits): Promise<Staged | undefined> {
+/**
+ * @param known what this run has read or written there: of the same hash, a file is not read again
+ * @throws SealiftError `state-damaged`, `format-unsupported`
+ */
+export async function readStaged(
+  directory: string,
+  limits: Limits,
+  known?: Staged | undefined,
+): Promise<Staged | undefined> {
   const file = path.join(directory, INDEX);
   const bytes = await readFileLimited(file, MAX_INDEX);
   if (!bytes) return undefined;
@@ -43,9 +52,16 @@ export async function readStaged(directory: string, limits: Limits): Promise<Sta
   checkFormat(document, file, FORMAT, []);
   const entries = document.object('files');
   const files = new Map<string, Uint8Array>();
+  const hashes = new Map<string, string>();
   for (const name of entries.keys()) {
     if (!FILE_NAME.test(name)) throw entries.damaged('a staged file has a name that no metadata has');
     const hash = entries.string(name, SHA256_HEX);
+    hashes.set(name, hash);
+    const before = known?.hashes?.get(name) === hash ? known.files.get(name) : undefined;
+    if (before) {
+      files.set(name, before);
+      continue;
+    }
     const content = await readFileLimited(path.join(directory, DIRECTORY, hash), limits.metadataFile);
     if (!content || sha256(content) !== hash) {
       throw new SealiftError('state-damaged', 'a staged file is missing or is not the one that was signed', {
@@ -56,19 +72,27 @@ export async function readStaged(directory: string, limits: Limits): Promise<Sta
     files.set(name, content);
   }
   const aside = document.value['aside'] === undefined ? undefined : document.strings('aside', SECRET_NAME);
-  return { version: document.integer('version'), files, aside };
+  return { version: document.integer('version'), files, aside, hashes };
 }
 
-/** Replaces all that is staged, in one step. */
-export async function writeStaged(directory: string, staged: Staged): Promise<void> {
+/**
+ * Replaces all that is staged, in one step.
+ * @param before what was read from there: its files are on disk already, under the hash that was checked
+ */
+export async function writeStaged(
+  directory: string,
+  staged: Staged,
+  before?: Staged | undefined,
+): Promise<Staged> {
   const home = path.join(directory, DIRECTORY);
   await makeDirectory(home);
   const files: Record<string, string> = {};
   for (const [name, bytes] of staged.files) {
     if (!FILE_NAME.test(name)) throw new SealiftError('internal', 'a staged file has no metadata name');
-    const hash = sha256(bytes);
+    const there = before?.files.get(name) === bytes ? before.hashes?.get(name) : undefined;
+    const hash = there ?? sha256(bytes);
     files[name] = hash;
-    await writeFileDurably(path.join(home, hash), bytes);
+    if (there === undefined) await writeFileDurably(path.join(home, hash), bytes);
   }
   await writeFileDurably(
     path.join(directory, INDEX),
@@ -81,6 +105,7 @@ export async function writeStaged(directory: string, staged: Staged): Promise<vo
     }),
   );
   await sweep(home, new Set(Object.values(files)));
+  return { ...staged, hashes: new Map(Object.entries(files)) };
 }
 
 /** Nothing is staged any more. */

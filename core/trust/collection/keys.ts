@@ -244,6 +244,7 @@ export function requireSigners(
   state: CollectionState,
   role: string,
   signers: readonly Signer[],
+  hint = 'put the key file below keys/, or run it where the key is; a lost key is replaced with sealift trust key rotate --recovery-key FILE',
 ): readonly Signer[] {
   const found = keysOfRole(state, role);
   if (!found) throw damaged(`the collection has no role ${inert(role)}`, state.directory);
@@ -258,7 +259,7 @@ export function requireSigners(
       subject: inert(role),
       got: found.keyids.length - absent.length,
       want: found.threshold,
-      hint: 'put the key file below keys/, or run it where the key is; a lost key is replaced with sealift trust key rotate --recovery-key FILE',
+      hint,
     },
   );
 }

@@ -39,7 +39,10 @@ export async function lockCollection(directory: string, pid: number): Promise<Lo
  * @throws SealiftError `collection-not-found`, `state-damaged`, `format-unsupported`
  */
 export async function openCollection(directory: string, limits: Limits): Promise<Collection> {
-  const state = await readState(path.resolve(directory), limits);
+  return collectionOf(await readState(path.resolve(directory), limits), limits);
+}
+
+function collectionOf(state: CollectionState, limits: Limits): Collection {
   const images = new Map<string, ImageTarget>();
   for (const { targets } of state.delegated.values()) {
     for (const [name, target] of targets) {
@@ -70,13 +73,13 @@ export async function openCollection(directory: string, limits: Limits): Promise
     unlock: async (passphrase) => await unlock(state, passphrase),
     keyring: async (roles, access, leaving) => await openKeyring(state, roles, access, leaving),
     stageRoles: async (change) => {
-      await stageRoles(state, change);
-      return await openCollection(state.directory, limits);
+      const known = await stageRoles(state, change);
+      return collectionOf(await readState(state.directory, limits, { known }), limits);
     },
     stage: async (options, signers) => await stage(state, options, 'sign' in signers ? [signers] : signers),
     publish: async (files) => {
       const replaced = await publish(state, files);
-      const next = await openCollection(state.directory, limits);
+      const next = collectionOf(await readState(state.directory, limits, { known: state }), limits);
       if (replaced) await prune(replaced, next.state);
       return next;
     },

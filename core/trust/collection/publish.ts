@@ -22,6 +22,7 @@ import {
   DIRECTORIES,
   damaged,
   filesOf,
+  type Known,
   leavingKeys,
   metadataOf,
   readState,
@@ -29,10 +30,11 @@ import {
 } from './state.ts';
 import type { FinishedFile, RoleChange } from './types.ts';
 
-export async function stageRoles(state: CollectionState, change: RoleChange): Promise<void> {
+/** Resolves to what is known from now on. */
+export async function stageRoles(state: CollectionState, change: RoleChange): Promise<Known> {
   const { directory, limits } = state;
-  const current = await readState(directory, limits);
-  const before = current.stagedVersion === undefined ? undefined : await readStaged(directory, limits);
+  const current = await readState(directory, limits, { known: state });
+  const before = current.staged;
   const options = (role: string) => ({ role, limits, strict: true });
   const files = new Map(before?.files);
   for (const bytes of change.roots ?? []) {
@@ -40,9 +42,9 @@ export async function stageRoles(state: CollectionState, change: RoleChange): Pr
     files.set(`${version}.root.json`, bytes);
   }
   const changes = new Map<string, RootMetadata | TargetsMetadata>();
-  for (const [role, bytes] of change.roles ?? []) {
-    const metadata = parseTargets(bytes, options(role));
-    const { version } = metadata;
+  for (const [role, given] of change.roles ?? []) {
+    const metadata = given instanceof Uint8Array ? parseTargets(given, options(role)) : given;
+    const { version, bytes } = metadata;
     changes.set(role, metadata);
     if (version <= (metadataOf(current, role)?.version ?? 0))
       throw new SealiftError('internal', 'a role was signed with a version that it has had');
@@ -73,7 +75,9 @@ export async function stageRoles(state: CollectionState, change: RoleChange): Pr
     const file = await findSecretFile(directory, key);
     if (file !== undefined) aside?.add(path.basename(file));
   }
-  await writeStaged(directory, { version: change.version, files, aside: aside && [...aside].sort() });
+  const staged = { version: change.version, files, aside: aside && [...aside].sort() };
+  const written = await writeStaged(directory, staged, before);
+  return { ...stateAfter(current, changes), staged: written };
 }
 
 /** The whole chain, as a gate that slept since the first root would follow it. */
@@ -98,7 +102,7 @@ export async function publish(
   files: readonly FinishedFile[],
 ): Promise<CollectionState | undefined> {
   const { directory, limits } = state;
-  const current = await readState(directory, limits);
+  const current = await readState(directory, limits, { known: state });
   const given = new Map<string, Uint8Array>();
   for (const { name, bytes } of files) {
     const match =

@@ -21,7 +21,7 @@ import {
   TOP_LEVEL_ROLES,
 } from '../metadata.ts';
 import { delegationOf } from '../search.ts';
-import { readStaged } from '../staging.ts';
+import { readStaged, type Staged } from '../staging.ts';
 import { sha256 } from './sign.ts';
 
 export const FORMAT_VERSION = 1;
@@ -55,7 +55,14 @@ export interface CollectionState {
   readonly certificates: ReadonlyMap<string, Uint8Array>;
   /** Absent where all of it has been published. */
   readonly stagedVersion: number | undefined;
+  readonly staged?: Staged | undefined;
 }
+
+/** The roles that name keys, each by its metadata. */
+export type Roles = Pick<CollectionState, 'root' | 'targets' | 'delegated'>;
+
+/** What this run knows of a collection already. */
+export type Known = Roles & Pick<CollectionState, 'staged'>;
 
 export function damaged(message: string, subject: string, cause?: unknown): SealiftError {
   return new SealiftError('state-damaged', message, {
@@ -78,10 +85,18 @@ export async function requireCollection(directory: string): Promise<Buffer> {
   });
 }
 
+/**
+ * Reads a collection.
+ * @param known what was read before: a role of the same bytes is not parsed again
+ * @throws SealiftError `collection-not-found`, `state-damaged`, `format-unsupported`
+ */
 export async function readState(
   directory: string,
   limits: Limits,
-  { withStaged = true }: { readonly withStaged?: boolean } = {},
+  {
+    withStaged = true,
+    known,
+  }: { readonly withStaged?: boolean | undefined; readonly known?: Known | undefined } = {},
 ): Promise<CollectionState> {
   const factsFile = path.join(directory, FILES.collection);
   const factsBytes = await requireCollection(directory);
@@ -102,7 +117,7 @@ export async function readState(
     }
   };
   const facts = await guarded(factsFile, () => readFacts(factsBytes, limits));
-  const index = withStaged ? await readStaged(directory, limits) : undefined;
+  const index = withStaged ? await readStaged(directory, limits, known?.staged) : undefined;
   const publishedBytes = await readFileLimited(
     path.join(directory, DIRECTORIES.metadata, 'timestamp.json'),
     limits.metadataFile,
@@ -161,12 +176,14 @@ export async function readState(
   const waiting = new Map<string, Uint8Array>();
   for (const [name, bytes] of staged?.files ?? []) waiting.set(name.replace(/^[0-9]+\.|\.json$/g, ''), bytes);
   const parsed = async (role: string): Promise<TargetsMetadata> => {
-    const replacement = waiting.get(role);
-    if (replacement) return await guarded(role, () => parseTargets(replacement, options(role)));
     const entry = snapshot.meta.get(role);
-    if (!entry) throw damaged(`the snapshot does not list ${inert(role)}`, directory);
-    const bytes = await checked(role, entry);
-    return await guarded(role, () => parseTargets(bytes, options(role)));
+    let bytes = waiting.get(role);
+    if (!bytes && !entry) throw damaged(`the snapshot does not list ${inert(role)}`, directory);
+    if (!bytes && entry) bytes = await checked(role, entry);
+    const content = bytes ?? new Uint8Array();
+    const before = role === 'targets' ? known?.targets : known?.delegated.get(role);
+    if (before && Buffer.from(content).equals(before.bytes)) return before;
+    return await guarded(role, () => parseTargets(content, options(role)));
   };
   const targets = await parsed('targets');
   const delegated = new Map<string, TargetsMetadata>();
@@ -210,6 +227,7 @@ export async function readState(
     delegated,
     certificates,
     stagedVersion: staged?.version,
+    staged,
   };
 }
 
@@ -286,12 +304,13 @@ export function keysOfRole(
 }
 
 /** Every key of the roles, by its id, and the roles it signs. */
-export function rolesByKey(
-  state: Pick<CollectionState, 'root' | 'targets' | 'delegated'>,
-): Map<string, { readonly key: TufKey; readonly roles: string[] }> {
+export function rolesByKey(state: Roles): Map<string, { readonly key: TufKey; readonly roles: string[] }> {
+  const delegations = new Map<string, RoleKeys & { readonly keys: ReadonlyMap<string, TufKey> }>();
+  for (const { delegations: here } of [state.targets, ...state.delegated.values()])
+    for (const found of here?.roles ?? [])
+      if (here && !delegations.has(found.name)) delegations.set(found.name, { ...found, keys: here.keys });
   const all = new Map<string, { readonly key: TufKey; readonly roles: string[] }>();
-  for (const role of [...TOP_LEVEL_ROLES, ...state.delegated.keys()]) {
-    const found = keysOfRole(state, role);
+  const add = (role: string, found: (RoleKeys & { keys: ReadonlyMap<string, TufKey> }) | undefined): void => {
     for (const keyId of found?.keyids ?? []) {
       const key = found?.keys.get(keyId);
       if (!key) continue;
@@ -299,11 +318,11 @@ export function rolesByKey(
       entry.roles.push(role);
       all.set(keyId, entry);
     }
-  }
+  };
+  for (const role of TOP_LEVEL_ROLES) add(role, keysOfRole(state, role));
+  for (const role of state.delegated.keys()) add(role, delegations.get(role));
   return all;
 }
-
-type Roles = Pick<CollectionState, 'root' | 'targets' | 'delegated'>;
 
 /** The roles of a collection once these, by name, are taken over. */
 export function stateAfter(

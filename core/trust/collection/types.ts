@@ -2,6 +2,7 @@
 import type { Lock } from '../../fs/lock.ts';
 import type { CollectionSummary } from '../../results.ts';
 import type { KeyAccess } from '../../workflow-options.ts';
+import type { TargetsMetadata } from '../metadata.ts';
 import type { Signer } from '../signer.ts';
 import type { CollectionState } from './state.ts';
 
@@ -114,8 +115,8 @@ export interface RoleChange {
   readonly created: Date;
   /** Further roots, ascending; before them earlier ones to which a signature was added. */
   readonly roots?: readonly Uint8Array[] | undefined;
-  /** Targets and delegated roles by name; each with a version it has not had yet. */
-  readonly roles?: ReadonlyMap<string, Uint8Array> | undefined;
+  /** Targets and delegated roles by name, parsed where they have been; each with a version it has not had yet. */
+  readonly roles?: ReadonlyMap<string, Uint8Array | TargetsMetadata> | undefined;
   /** Certificates of keys that are new, by fingerprint. */
   readonly certificates?: ReadonlyMap<string, Uint8Array> | undefined;
 }

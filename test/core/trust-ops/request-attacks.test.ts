@@ -14,9 +14,9 @@ import {
   addSignatures,
   type RequestFile,
   readRequest,
-  statementsOf,
   writeRequest,
 } from '../../../core/trust-ops/request.ts';
+import { statementsOf } from '../../../core/trust-ops/statements.ts';
 import { singleImage } from '../../../fixtures/images.ts';
 import { makeWorld, TEST_PASSPHRASE, type World } from '../../../fixtures/world.ts';
 import { codeOf } from '../../stories/story.ts';

@@ -1,5 +1,5 @@
 /** Looking at what waits for the next bundle, throwing it away, and the smaller commands that notary has too. */
-import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import type { Context } from '../../../core/context.ts';
@@ -66,6 +66,22 @@ describe('what is staged', () => {
     expect((await staged()).roles.find(({ role }) => role === 'docker.io-acme')?.statements).toEqual([
       'goes',
     ]);
+  });
+});
+
+describe('what was staged before', () => {
+  it('is not written again by the next command, and is read again', async () => {
+    story = await tell();
+    await story.bundle(0, { [ALPINE]: image('one') });
+    await story.withdraw(1, [ALPINE]);
+    const home = path.join(story.world.collection, 'staged');
+    const [first = ''] = readdirSync(home);
+    const written = statSync(path.join(home, first)).ino;
+    await story.renew(1, { roles: ['targets'] });
+    expect(readdirSync(home)).toHaveLength(2);
+    expect(statSync(path.join(home, first)).ino).toBe(written);
+    writeFileSync(path.join(home, first), 'something else');
+    expect(await codeOf(story.renew(1, { roles: ['targets'] }))).toBe('state-damaged');
   });
 });
 

@@ -19,6 +19,9 @@ const MOST_COPY = 5 * 1024 ** 3;
 const CHUNK = 1024 * 1024;
 const FOREVER = 'public, max-age=31536000, immutable';
 const DIGEST_HEADER = 'docker-content-digest';
+/** Pages of a listing, of which most servers fill each with 1,000 objects. */
+const MOST_PAGES = 100_000;
+
 /** Parts in memory at once, over all blobs. */
 const PARTS_HELD = 4;
 
@@ -250,6 +253,7 @@ export async function openBucket(options: BucketOptions, context: Context): Prom
       const strip = options.prefix === '' ? 0 : options.prefix.length + 1;
       for (const prefix of prefixes) {
         let token: string | undefined;
+        let pages = 0;
         do {
           const ContinuationToken = token;
           const page = await send(`listing ${prefix}`, (s3, signal) =>
@@ -262,6 +266,13 @@ export async function openBucket(options: BucketOptions, context: Context): Prom
             if (key !== ROOT_KEY) listed.set(key, { size: Size, etag: ETag });
           }
           token = page.IsTruncated === true ? page.NextContinuationToken : undefined;
+          pages += 1;
+          if (token === undefined || (token !== ContinuationToken && pages < MOST_PAGES)) continue;
+          throw new SealiftError('destination-failed', `the listing of ${prefix} has no end`, {
+            subject: location,
+            got: `${listed.size} objects`,
+            hint: 'the server answers what it may not; choose a prefix of its own for sealift',
+          });
         } while (token !== undefined);
       }
       return new Map(listed);

@@ -370,6 +370,14 @@ describe('a server that misbehaves', () => {
     },
   );
 
+  it('lists the same page for ever: that is noticed', async () => {
+    await world.admit(IMAGES);
+    await sync();
+    server.pageSize = 1;
+    server.listsFrom = () => '';
+    await expect(sync()).rejects.toMatchObject({ code: 'destination-failed' });
+  });
+
   it('changes content on the way: the server refuses it, and nothing is published', async () => {
     await world.admit({ 'quay.io/acme/app:v1': singleImage() });
     server.fault = (operation, key) =>

@@ -28,6 +28,11 @@ export const continueOptions = {
     value: 'N',
     describe: 'the version the sealed side has accepted, where the bundle may be an older one',
   },
+  receipt: {
+    kind: 'list',
+    value: 'FILE',
+    describe: 'a receipt of the sealed side, which tells that version itself; may be given again',
+  },
 } as const satisfies OptionGroup;
 
 export async function continueFrom(runtime: Runtime, directory: string): Promise<Outcome> {
@@ -61,6 +66,7 @@ export async function continueFrom(runtime: Runtime, directory: string): Promise
       directory,
       keys: args.list('key').map((file) => keyPath(file, cwd)),
       lastVersion: args.integer('last-version', 1, Number.MAX_SAFE_INTEGER),
+      receipts: args.list('receipt').map((file) => path.resolve(cwd, file)),
       passphrase: runtime.passphrase,
       gpg: runtime.gpg,
       pid: runtime.pid,

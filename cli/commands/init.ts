@@ -57,6 +57,7 @@ export const initCommand: Command = {
     'sealift init ./acme --name acme --recovery-key /media/safe/acme-recovery.key',
     'sealift init --signer gpg:FINGERPRINT',
     'sealift init ./acme --from last.tar --fingerprint 1f3c… --key backup/acme.asc --last-version 41',
+    'sealift init ./acme --from last.tar --fingerprint 1f3c… --key backup/acme.asc --receipt receipt.json',
   ],
   run: async (runtime) => {
     const {

@@ -2,7 +2,8 @@
 import path from 'node:path';
 import { readClaims } from '../claims.ts';
 import type { Context } from '../context.ts';
-import { isSealiftError, SealiftError } from '../errors.ts';
+import { readReceipt } from '../delta/receipt.ts';
+import { inert, isSealiftError, SealiftError } from '../errors.ts';
 import { metadataFiles } from '../judge.ts';
 import { assertFree, keysOfRole, openCollection, placeCollection } from '../trust/collection.ts';
 import { formatDate, TOP_LEVEL_ROLES } from '../trust/metadata.ts';
@@ -19,6 +20,8 @@ export interface ContinueOptions extends KeyAccess {
   readonly keys: readonly string[];
   /** The highest version that any gate has accepted, where that may be a later one than the bundle's. */
   readonly lastVersion?: number | undefined;
+  /** Receipts of gates, which tell that version themselves; pinned or not, they can only raise it a little. */
+  readonly receipts?: readonly string[] | undefined;
   readonly pid: number;
 }
 
@@ -42,12 +45,15 @@ export interface ContinueResult {
 
 /** Numbers behind it have room for more exports than anybody makes. */
 const MAX_LAST_VERSION = Number.MAX_SAFE_INTEGER - 1_000_000;
+/** Versions that a receipt may be ahead of the newest bundle there is. */
+const MOST_AHEAD = 10_000;
 const OVER: ReadonlySet<string> = new Set(['metadata-expired', 'key-expired']);
 
 /**
  * Makes the collection anew from the metadata of a verified bundle. Gates that pinned it take what it exports next,
  * provided that its version is higher than any they have seen.
- * @throws SealiftError what verifying the bundle throws; `collection-exists`, `destination-exists`, `invalid-argument`
+ * @throws SealiftError what verifying the bundle throws; `collection-exists`, `destination-exists`, `invalid-argument`;
+ *   `receipt-invalid`, `receipt-mismatch`, `signature-invalid` of receipts
  */
 export async function continueCollection(
   options: ContinueOptions,
@@ -69,6 +75,7 @@ export async function continueCollection(
     throw new SealiftError('internal', 'no timestamp after the client workflow');
   const lastVersion = Math.max(
     given,
+    await acceptedVersion(options, claims.collectionId, timestamp.version),
     timestamp.version,
     snapshot.version,
     ...[...snapshot.meta.values()].map(({ version }) => version),
@@ -105,6 +112,39 @@ export async function continueCollection(
     keys,
     unsigned: await unsignedRoles(directory, context),
   };
+}
+
+/**
+ * The highest version that the receipts say was accepted. Nobody has pinned their gates on this machine, so a version far
+ * above the bundle's is taken for a lie: it would use up the numbers there are.
+ */
+async function acceptedVersion(
+  { receipts = [] }: ContinueOptions,
+  collectionId: string,
+  version: number,
+): Promise<number> {
+  let highest = 0;
+  for (const file of receipts) {
+    const { collection, accepted } = await readReceipt(file);
+    if (collection.id !== collectionId) {
+      throw new SealiftError('receipt-mismatch', 'the receipt is of another collection', {
+        subject: inert(file, 4096),
+        got: collection.id,
+        want: collectionId,
+      });
+    }
+    const got = accepted?.version ?? 0;
+    if (got > version + MOST_AHEAD) {
+      throw new SealiftError('receipt-invalid', `the receipt speaks of a version far ahead: got ${got}`, {
+        subject: inert(file, 4096),
+        got,
+        want: `at most ${version + MOST_AHEAD}`,
+        hint: 'if the sealed side has really accepted that version, give it with --last-version',
+      });
+    }
+    highest = Math.max(highest, got);
+  }
+  return highest;
 }
 
 /** By today's clock, or else, where it is only past its end, by the time it was made. */

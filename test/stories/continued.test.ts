@@ -2,8 +2,11 @@
 import { cpSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
+import { makeReceipt } from '../../core/delta/make-receipt.ts';
+import { encodeReceipt, readReceipt } from '../../core/delta/receipt.ts';
 import { DEFAULT_LIMITS } from '../../core/limits.ts';
 import { openCollection } from '../../core/trust/collection.ts';
+import { makeGateKey } from '../../core/trust/gate-key.ts';
 import { type ContinueOptions, continueCollection } from '../../core/trust-ops/index.ts';
 import { TEST_PASSPHRASE } from '../../fixtures/world.ts';
 import { ALPINE, at, codeOf, image, NGINX, type Story, tell } from './story.ts';
@@ -81,6 +84,50 @@ describe('a collection whose machine died', () => {
     expect(continued.lastVersion).toBe(last.collection.version);
     const next = await story.bundle(3, { [ALPINE]: image('three'), [NGINX]: image('two') });
     expect((await story.import(next, 3)).collection.version).toBe(last.collection.version + 1);
+  });
+
+  it('learns from a receipt what the gate has seen since, and from no other and no absurd one', async () => {
+    const { first, last, go } = await lost();
+    const { world } = story;
+    const receipt = path.join(world.directory, 'receipt.json');
+    const write = async (gate: typeof world, file: string) =>
+      makeReceipt(
+        {
+          gate: gate.gate,
+          store: gate.store,
+          lifetime: 1000 * 60 * 60,
+          output: { kind: 'file', path: file, force: true },
+          pid: process.pid,
+          actor: 'tester',
+        },
+        world.context(at(3)),
+      );
+    await write(world, receipt);
+    const other = await world.stranger();
+    const theirs = await other.export({ [ALPINE]: image('theirs') }, { now: at(2) });
+    await other.pin(theirs.output, { now: at(2) });
+    await other.import(theirs.output, { now: at(2) });
+    const foreign = path.join(world.directory, 'foreign.json');
+    await write(other, foreign);
+    expect(await codeOf(go({ bundle: first.output, receipts: [foreign] }))).toBe('receipt-mismatch');
+    const { gate: _, generator: __, ...content } = await readReceipt(receipt);
+    const absurd = path.join(world.directory, 'absurd.json');
+    writeFileSync(
+      absurd,
+      encodeReceipt(
+        {
+          ...content,
+          accepted: content.accepted && { ...content.accepted, version: 2 ** 40 },
+          imports: [],
+        },
+        makeGateKey(),
+      ),
+    );
+    expect(await codeOf(go({ bundle: first.output, receipts: [absurd] }))).toBe('receipt-invalid');
+    const continued = await go({ bundle: first.output, receipts: [receipt] });
+    expect(continued.lastVersion).toBe(last.collection.version);
+    const next = await story.bundle(4, { [NGINX]: image('five') });
+    expect((await story.import(next, 4)).imported).toEqual([NGINX]);
   });
 
   it('would be refused by the gate without that version', async () => {

@@ -12,7 +12,7 @@ import {
   multiArchImage,
   pushImage,
 } from '../../fixtures/images.ts';
-import { type OciRegistry, startOciRegistry } from '../../fixtures/oci-registry.ts';
+import { type RunningRegistry, startAnyRegistry } from '../../fixtures/registry.ts';
 import { makeWalk, PASSPHRASE, type Walk } from '../../fixtures/walk.ts';
 import { HAS_TERMINAL, runInTerminal, type TerminalRun } from '../cli/terminal.ts';
 
@@ -21,7 +21,7 @@ const ESC = '\u001b';
 const LEAVE = '\u001b[?1049l';
 
 let walk: Walk;
-let registry: OciRegistry;
+let registry: RunningRegistry;
 let work: string;
 const web = multiArchImage();
 const big = largeImage(1, 200_000);
@@ -110,7 +110,7 @@ function largestBlob(image: FixtureManifest): { readonly digest: string; readonl
 describe.skipIf(!HAS_TERMINAL)('the interactive program', () => {
   beforeAll(async () => {
     walk = makeWalk();
-    registry = await startOciRegistry();
+    registry = await startAnyRegistry();
     await walk.init({ keys: 'native' });
     work = walk.sandbox.path('work');
     mkdirSync(work);

@@ -85,7 +85,10 @@ function volumeOf(file: string): ReturnType<typeof parseVolumeName> {
 }
 
 async function listMessages(directory: string, base: string | undefined): Promise<readonly string[]> {
-  const names = await readdir(directory);
+  const names = await readdir(directory).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return [];
+    throw error;
+  });
   return names
     .filter((name) => {
       const volume = volumeOf(name);

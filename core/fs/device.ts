@@ -2,7 +2,7 @@
  * What a directory's medium is: name, serial number, whether it can be taken out. Linux only, read from sysfs and udev's
  * database; whoever has neither gets undefined. Nothing here decides about trust: a stick says of itself what it likes.
  */
-import { readFile, realpath, stat } from 'node:fs/promises';
+import { type FileHandle, open, realpath, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { inert } from '../errors.ts';
 import { inspectFileSystem } from './space.ts';
@@ -32,10 +32,18 @@ const PLACES: DevicePlaces = { sys: '/sys', udev: '/run/udev/data' };
 const LONGEST = 64 * 1024;
 
 async function textOf(file: string): Promise<string | undefined> {
-  const bytes = await readFile(file).catch(() => undefined);
-  if (!bytes || bytes.length > LONGEST) return undefined;
-  const text = bytes.toString('utf8').trim();
-  return text === '' ? undefined : text;
+  let handle: FileHandle | undefined;
+  try {
+    handle = await open(file, 'r');
+    // By what is read, since files of sysfs tell no size of their own.
+    const { buffer, bytesRead } = await handle.read(Buffer.alloc(LONGEST + 1), 0, LONGEST + 1, 0);
+    const text = buffer.toString('utf8', 0, bytesRead).trim();
+    return text === '' || bytesRead > LONGEST ? undefined : text;
+  } catch {
+    return undefined;
+  } finally {
+    await handle?.close();
+  }
 }
 
 /** `major:minor` as Linux packs them into st_dev. */

@@ -7,7 +7,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import { inert, SealiftError } from '../errors.ts';
-import { temporaryName } from './durable.ts';
+import { readFileLimited, temporaryName } from './durable.ts';
 
 export interface Holder {
   readonly host: string;
@@ -45,6 +45,14 @@ function parseHolder(text: string): Holder | undefined {
     : undefined;
 }
 
+/** More than a host name, two numbers and the blanks between them. */
+const LONGEST = 4096;
+
+/** What a lock file says; undefined where there is none, or something that is no lock. */
+async function readHeld(file: string): Promise<string | undefined> {
+  return (await readFileLimited(file, LONGEST).catch(() => undefined))?.toString('utf8');
+}
+
 /**
  * Takes a stale lock away. Only whoever holds the guard beside it may: between reading and removing, another process
  * might else have taken the lock over, and its live lock would be removed.
@@ -57,13 +65,13 @@ async function removeStale(file: string, text: string, mine: string): Promise<vo
     const { code } = error as NodeJS.ErrnoException;
     if (code === 'ENOENT') return; // swept up; it is written again
     if (code !== 'EEXIST') throw error;
-    const holder = parseHolder(await readFile(guard, 'utf8').catch(() => ''));
+    const holder = parseHolder((await readHeld(guard)) ?? '');
     if (holder && !(await isAlive(holder))) await rm(guard, { force: true });
     await setTimeout(10);
     return;
   }
   try {
-    if ((await readFile(file, 'utf8').catch(() => undefined)) === text) await rm(file, { force: true });
+    if ((await readHeld(file)) === text) await rm(file, { force: true });
   } finally {
     await rm(guard, { force: true });
   }
@@ -91,7 +99,7 @@ export async function acquireLock(file: string, pid: number): Promise<Lock> {
         if (code === 'ENOENT') await write();
         else if (code !== 'EEXIST') throw error;
       }
-      const text = await readFile(file, 'utf8').catch(() => undefined);
+      const text = await readHeld(file);
       if (text === undefined) continue;
       const holder = parseHolder(text);
       if (holder && (await isAlive(holder))) {

@@ -134,6 +134,11 @@ describe('encrypted volumes', () => {
     await expect(take([first, stranger])).rejects.toMatchObject({ code: 'volume-foreign' });
   });
 
+  test('of which there is none are said not to be there', async () => {
+    for (const place of [at('nowhere/images.tar.001.gpg'), at('nowhere')])
+      await expect(take([place])).rejects.toMatchObject({ code: 'bundle-not-found' });
+  });
+
   test('of which the last are missing end too early', async () => {
     const [first = '', second = ''] = await volumes();
     await expect(take([first, second])).rejects.toMatchObject({ code: 'bundle-truncated' });

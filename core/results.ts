@@ -4,6 +4,7 @@
  */
 
 import type { CheckedImage } from './admission/check-command.ts';
+import type { ReceiptContent } from './delta/receipt.ts';
 import type { ImageFailure } from './errors.ts';
 import type { CheckName } from './events.ts';
 import type { EvidenceKind, KindCount } from './evidence/kinds.ts';
@@ -313,52 +314,12 @@ export interface ImportResult extends VerifyResult {
 }
 
 /** What a receipt says, with counts instead of its keyed hashes. */
-export interface ReceiptSummary {
+export interface ReceiptSummary extends Omit<ReceiptContent, 'nonce' | 'images' | 'blobs'> {
   /** Fingerprint of the gate's key. */
   readonly gate: string;
-  readonly number: number;
-  readonly collection: { readonly id: string; readonly name: string };
-  readonly created: string;
-  readonly expires: string;
-  readonly pin: {
-    readonly fingerprint: string;
-    readonly rootVersion: number;
-    readonly scopes: readonly string[];
-  };
-  readonly root: { readonly version: number; readonly fingerprint: string };
-  /** The last accepted bundle; absent before the first. */
-  readonly accepted?:
-    | {
-        readonly version: number;
-        readonly expires: string;
-        readonly manifest: string;
-        readonly clockFloor: string;
-      }
-    | undefined;
-  readonly imports: readonly {
-    readonly version: number;
-    readonly manifest: string;
-    readonly at: string;
-    readonly images: number;
-    readonly admitted: number;
-    readonly refused: number;
-  }[];
-  /** SHA-256 of the gate's policy; absent where none is set. */
-  readonly policy?: string | undefined;
-  /** Head of the audit log before the receipt was entered. */
-  readonly auditHead: string;
   /** Images of the collection in the store, and their layers. */
   readonly images: number;
   readonly blobs: number;
-  /** Of a request: the bundle whose base was missing, and how much of it. */
-  readonly request?:
-    | {
-        readonly version: number;
-        readonly images: number;
-        readonly blobs: number;
-        readonly bytes: number;
-      }
-    | undefined;
 }
 
 export interface PinGateResult {

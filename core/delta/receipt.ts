@@ -33,6 +33,7 @@ export interface ReceiptContent {
     readonly scopes: readonly string[];
   };
   readonly root: { readonly version: number; readonly fingerprint: string };
+  /** The last accepted bundle; absent before the first. */
   readonly accepted?:
     | {
         readonly version: number;
@@ -43,14 +44,16 @@ export interface ReceiptContent {
       }
     | undefined;
   readonly imports: readonly ImportRecord[];
-  /** SHA-256 of the gate's policy. */
+  /** SHA-256 of the gate's policy; absent where none is set. */
   readonly policy?: string | undefined;
+  /** Head of the audit log before the receipt was entered. */
   readonly auditHead: string;
   /** 32 bytes, lower-case hex. */
   readonly nonce: string;
   /** Keyed hashes, see {@link keyedHash}. */
   readonly images: ReadonlySet<string>;
   readonly blobs: ReadonlySet<string>;
+  /** Of a request: the bundle whose base was missing, and how much of it. */
   readonly request?:
     | {
         readonly version: number;

@@ -40,6 +40,7 @@ import type {
 import type { StoreListing } from '../core/store/store.ts';
 import type { SyncResult } from '../core/sync.ts';
 import type { NamedLocation } from '../core/transport/location.ts';
+import type { CheckedLogin } from '../core/transport/registry/login.ts';
 import type { SourceOptions } from '../core/transport/source.ts';
 import type { CreateCollectionOptions } from '../core/trust/collection.ts';
 import type { PinOptions, RootSummary } from '../core/trust-admin.ts';
@@ -77,8 +78,7 @@ export interface Workflows {
   parseImageList(bytes: Uint8Array, name: string, limits: Limits): Promise<ImageList>;
   /** Credentials by registry host, from `authFile` or the usual places. */
   credentials(settings: CredentialSettings): Promise<SourceOptions['credentials']>;
-  /** False where the registry wants no credentials. */
-  checkLogin(host: string, options: SourceOptions, context: Context): Promise<boolean>;
+  checkLogin(host: string, options: SourceOptions, context: Context): Promise<CheckedLogin>;
   createCollection(options: CreateCollectionOptions): Promise<CollectionSummary>;
   exportBundle(options: ExportOptions, context: Context): Promise<ExportResult>;
   previewExport(
@@ -132,7 +132,13 @@ export const coreWorkflows: Workflows = {
   },
   parseImageList: async (bytes, name, limits) =>
     (await import('../core/lists/list.ts')).parseImageList(bytes, name, limits),
-  credentials: async (settings) => (await import('./options/credentials.ts')).loadCredentials(settings),
+  credentials: async (settings) => {
+    const { loadCredentials } = await import('./options/credentials.ts');
+    return loadCredentials(settings, async (kept, token) => {
+      const { keepRenewed } = await import('./options/credential-store.ts');
+      return keepRenewed(kept, token, settings.env);
+    });
+  },
   checkLogin: async (host, options, context) =>
     (await import('../core/transport/registry/login.ts')).checkLogin(host, options, context),
   createCollection: async (options) => {

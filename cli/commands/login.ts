@@ -43,7 +43,7 @@ export const loginCommand: Command = {
   words: ['login'],
   summary: 'log in to a registry',
   about:
-    'The login is tried at the registry and then kept where docker, podman and skopeo find it too: in --authfile, in the file that has an entry for the registry, or else in ~/.docker/config.json; in a credential helper where that file names one. A path behind the registry makes the login one for that part alone.',
+    'The login is tried at the registry and then kept where docker, podman and skopeo find it too: in --authfile, in the file that has an entry for the registry, or else in ~/.docker/config.json; in a credential helper where that file names one. Where the registry has a token server that gives identity tokens, such a token is kept in place of the password, as docker does. A path behind the registry makes the login one for that part alone.',
   positionals: [
     { name: 'REGISTRY', describe: 'HOST[:PORT][/PATH]; docker.io is Docker Hub', required: true },
   ],
@@ -67,7 +67,7 @@ export const loginCommand: Command = {
     const ca = caFile === undefined ? undefined : readCaFile(caFile);
     const login = await readLogin(runtime, showScope(scope));
     const homedir = os.homedir();
-    const wanted = await workflows.checkLogin(
+    const { checked, identityToken } = await workflows.checkLogin(
       scope.host,
       {
         plainHttp: args.flag('plain-http'),
@@ -81,24 +81,30 @@ export const loginCommand: Command = {
       },
       await runtime.context(),
     );
-    if (!wanted) {
+    if (!checked) {
       runtime.notice(
         'warning',
         'login-not-checked',
         `${showScope(scope)} answers without a login; this one was kept unchecked`,
       );
     }
-    const kept = await saveLogin(scope, login, { authFile: args.text('authfile'), env, homedir });
+    const kept = await saveLogin(
+      scope,
+      { ...login, identityToken },
+      { authFile: args.text('authfile'), env, homedir },
+    );
     const where = kept.helper === undefined ? kept.file : `docker-credential-${kept.helper} (${kept.file})`;
     return {
       result: {
         registry: showScope(scope),
         username: login.username,
-        checked: wanted,
+        checked,
+        kept: identityToken === undefined ? 'password' : 'identity-token',
         file: kept.file,
         helper: kept.helper ?? null,
       },
-      text: () => `Logged in to ${showScope(scope)} as ${login.username}; kept in ${where}`,
+      text: () =>
+        `Logged in to ${showScope(scope)} as ${login.username}; kept${identityToken === undefined ? '' : ' an identity token, not the password,'} in ${where}`,
     };
   },
 };

@@ -4,6 +4,7 @@ import path from 'node:path';
 import { inert, SealiftError } from '../../core/errors.ts';
 import { makeDirectory, writeFileDurably } from '../../core/fs/durable.ts';
 import type { JsonObject, JsonValue } from '../../core/json/strict.ts';
+import type { Login } from '../../core/transport/source.ts';
 import {
   type AuthFile,
   bad,
@@ -12,12 +13,14 @@ import {
   HUB_HOSTS,
   HUB_KEY,
   helperFor,
+  type KeptToken,
   keysFor,
   lookUp,
   normaliseKey,
   objectOf,
   readAuthFile,
   readFiles,
+  TOKEN_USER,
   tellHelper,
 } from './credentials.ts';
 
@@ -65,12 +68,13 @@ export interface Kept {
 }
 
 /**
- * Keeps a login in the file that will be asked first for it, by way of the credential helper that file names.
+ * Keeps a login in the file that will be asked first for it, by way of the credential helper that file names; where there
+ * is an identity token that one, as docker does, and not the password.
  * @throws SealiftError `invalid-argument`, `destination-failed`
  */
 export async function saveLogin(
   scope: LoginScope,
-  login: { readonly username: string; readonly password: string },
+  login: Login & { readonly identityToken?: string | undefined },
   settings: CredentialSettings,
 ): Promise<Kept> {
   const { file, document } = await chooseFile(scope, settings);
@@ -78,19 +82,67 @@ export async function saveLogin(
   // Helpers know hosts only.
   const helper =
     scope.path === undefined ? helperFor(document, file, keysFor(scope.host, undefined)) : undefined;
+  const { username, identityToken } = login;
   let entry: JsonObject;
   if (helper === undefined) {
-    const { username, password } = login;
-    entry = { auth: Buffer.from(`${username}:${password}`).toString('base64') };
+    const password = identityToken === undefined ? login.password : '';
+    const auth = Buffer.from(`${username}:${password}`).toString('base64');
+    entry = identityToken === undefined ? { auth } : { auth, identitytoken: identityToken };
   } else {
-    const secret = JSON.stringify({ ServerURL: key, Username: login.username, Secret: login.password });
-    await tellHelper(helper, 'store', secret, file, settings.env);
+    const kept = identityToken === undefined ? login : { username: TOKEN_USER, password: identityToken };
+    await giveToHelper(helper, key, kept, file, settings.env);
     // Docker keeps an empty entry, by which it knows where somebody is logged in.
     entry = {};
   }
   const auths = { ...withoutKey(objectOf(document['auths']), scope), [key]: entry };
   await write(file, { ...document, auths });
   return { file, helper };
+}
+
+function giveToHelper(
+  helper: string,
+  server: string,
+  { username, password }: Login,
+  file: string,
+  env: CredentialSettings['env'],
+): Promise<void> {
+  const secret = JSON.stringify({ ServerURL: server, Username: username, Secret: password });
+  return tellHelper(helper, 'store', secret, file, env);
+}
+
+/**
+ * Puts the identity token a server gave in the place of the one it was asked with. Where that one is no longer there,
+ * somebody else has logged in since, and everything is left as it is.
+ * @throws SealiftError `invalid-argument`
+ */
+export async function keepRenewed(
+  { file, identityToken: old, helper }: KeptToken,
+  identityToken: string,
+  env: CredentialSettings['env'],
+): Promise<void> {
+  if (helper !== undefined) {
+    const login = { username: TOKEN_USER, password: identityToken };
+    return giveToHelper(helper.name, helper.server, login, file, env);
+  }
+  const document = (await readAuthFile(file, true)) ?? {};
+  const inside = objectOf(document['auths']);
+  const pair = (token: string) => Buffer.from(`${TOKEN_USER}:${token}`).toString('base64');
+  let found = false;
+  const entries = Object.entries(inside ?? document).map(([key, value]) => {
+    const entry = objectOf(value);
+    if (entry?.['identitytoken'] === old) {
+      found = true;
+      return [key, { ...entry, identitytoken: identityToken }];
+    }
+    if (entry?.['auth'] === pair(old)) {
+      found = true;
+      return [key, { ...entry, auth: pair(identityToken) }];
+    }
+    return [key, value];
+  });
+  if (!found) return;
+  const auths = Object.fromEntries(entries) as JsonObject;
+  await write(file, inside === undefined ? auths : { ...document, auths });
 }
 
 /**

@@ -7,7 +7,7 @@ import path from 'node:path';
 import { inert, isSealiftError, SealiftError } from '../../core/errors.ts';
 import { readFileLimited } from '../../core/fs/durable.ts';
 import { type JsonObject, type JsonValue, parseJson } from '../../core/json/strict.ts';
-import type { Credentials, SourceOptions } from '../../core/transport/source.ts';
+import type { Credentials, IdentityToken, Login, SourceOptions } from '../../core/transport/source.ts';
 
 export interface CredentialSettings {
   /** `--authfile`; then no other file is looked at, and it has to be there. */
@@ -33,6 +33,9 @@ export interface AuthFile {
   readonly flat: boolean;
 }
 
+/** What docker writes for a user name where the secret is an identity token. */
+export const TOKEN_USER = '<token>';
+
 interface Candidate {
   readonly file: string;
   readonly required: boolean;
@@ -40,12 +43,27 @@ interface Candidate {
   readonly flat?: boolean;
 }
 
+/** An identity token, and where it was found. */
+export interface KeptToken {
+  readonly file: string;
+  readonly identityToken: string;
+  /** Server address by which a credential helper keeps it; the file itself does unless given. */
+  readonly helper?: { readonly name: string; readonly server: string } | undefined;
+}
+
+/** Puts another identity token in the place of one. @throws SealiftError */
+export type KeepRenewed = (kept: KeptToken, identityToken: string) => Promise<void>;
+
 /**
  * Finds credentials, reading the files when the first ones are asked for.
+ * @param renew keeps the identity tokens that servers give in place of those that were found
  * @returns for `SourceOptions.credentials`; it rejects with SealiftError `invalid-argument` where a file is
  * unreadable or malformed, or a helper fails
  */
-export function loadCredentials(settings: CredentialSettings): SourceOptions['credentials'] {
+export function loadCredentials(
+  settings: CredentialSettings,
+  renew: KeepRenewed,
+): SourceOptions['credentials'] {
   let files: Promise<AuthFile[]> | undefined;
   const found = new Map<string, Promise<Credentials | undefined>>();
   return (host, repository) => {
@@ -53,7 +71,7 @@ export function loadCredentials(settings: CredentialSettings): SourceOptions['cr
     let answer = found.get(key);
     if (!answer) {
       files ??= readFiles(settings);
-      answer = files.then((all) => findCredentials(all, host, repository, settings.env));
+      answer = files.then((all) => findCredentials(all, host, repository, settings.env, renew));
       found.set(key, answer);
     }
     return answer;
@@ -151,20 +169,21 @@ async function findCredentials(
   host: string,
   repository: string | undefined,
   env: CredentialSettings['env'],
+  renew: KeepRenewed,
 ): Promise<Credentials | undefined> {
   const keys = keysFor(host, repository);
   for (const { file, document } of files) {
     // Helpers know hosts only, so an entry for a part of one is in the file.
     const particular = lookUp(objectOf(document['auths']), keys.slice(0, -1));
-    const known = particular === undefined ? undefined : readEntry(objectOf(particular), file);
+    const known = particular === undefined ? undefined : readEntry(objectOf(particular), file, renew);
     if (known) return known;
     const helper = helperFor(document, file, keys);
     if (helper !== undefined) {
-      const answer = await askHelper(helper, HUB_HOSTS.has(host) ? HUB_KEY : host, file, env);
+      const answer = await askHelper(helper, HUB_HOSTS.has(host) ? HUB_KEY : host, file, env, renew);
       if (answer) return answer;
     }
     const entry = lookUp(objectOf(document['auths']), keys);
-    const answer = entry === undefined ? undefined : readEntry(objectOf(entry), file);
+    const answer = entry === undefined ? undefined : readEntry(objectOf(entry), file, renew);
     if (answer) return answer;
   }
   return undefined;
@@ -209,18 +228,35 @@ export function helperFor(document: JsonObject, file: string, keys: readonly str
   return name;
 }
 
-function readEntry(entry: JsonObject | undefined, file: string): Credentials | undefined {
-  if (!entry) throw bad(file, 'want an object for each host in auths');
-  const identityToken = textOf(entry['identitytoken'], file, 'identitytoken');
-  if (identityToken !== '') return { identityToken };
-  const auth = textOf(entry['auth'], file, 'auth');
-  if (auth !== '') return decodeAuth(auth, file);
-  const username = textOf(entry['username'], file, 'username');
-  const password = textOf(entry['password'], file, 'password');
-  return username === '' && password === '' ? undefined : { username, password };
+function tokenOf(kept: KeptToken, renew: KeepRenewed): IdentityToken {
+  let now = kept;
+  return {
+    identityToken: kept.identityToken,
+    renewed: async (identityToken) => {
+      const before = now;
+      now = { ...now, identityToken };
+      await renew(before, identityToken);
+    },
+  };
 }
 
-function decodeAuth(auth: string, file: string): Credentials {
+function readEntry(entry: JsonObject | undefined, file: string, renew: KeepRenewed): Credentials | undefined {
+  if (!entry) throw bad(file, 'want an object for each host in auths');
+  const identityToken = textOf(entry['identitytoken'], file, 'identitytoken');
+  if (identityToken !== '') return tokenOf({ file, identityToken }, renew);
+  const auth = textOf(entry['auth'], file, 'auth');
+  const login =
+    auth === ''
+      ? {
+          username: textOf(entry['username'], file, 'username'),
+          password: textOf(entry['password'], file, 'password'),
+        }
+      : decodeAuth(auth, file);
+  if (login.username === '' && login.password === '') return undefined;
+  return login.username === TOKEN_USER ? tokenOf({ file, identityToken: login.password }, renew) : login;
+}
+
+function decodeAuth(auth: string, file: string): Login {
   if (!/^[A-Za-z0-9+/]+={0,2}$/.test(auth)) throw bad(file, 'an auth field is not base64');
   const text = Buffer.from(auth, 'base64').toString('utf8');
   const colon = text.indexOf(':');
@@ -235,6 +271,7 @@ async function askHelper(
   server: string,
   file: string,
   env: CredentialSettings['env'],
+  renew: KeepRenewed,
 ): Promise<Credentials | undefined> {
   const program = `docker-credential-${name}`;
   const failed = (what: string) =>
@@ -260,7 +297,8 @@ async function askHelper(
   const secret = answer?.['Secret'];
   if (typeof username !== 'string' || typeof secret !== 'string')
     throw failed('answered without Username and Secret');
-  return username === '<token>' ? { identityToken: secret } : { username, password: secret };
+  if (username !== TOKEN_USER) return { username, password: secret };
+  return tokenOf({ file, identityToken: secret, helper: { name, server } }, renew);
 }
 
 /**

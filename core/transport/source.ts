@@ -82,9 +82,22 @@ export interface Source {
   close(): Promise<void>;
 }
 
-export type Credentials =
-  | { readonly username: string; readonly password: string }
-  | { readonly identityToken: string };
+export interface Login {
+  readonly username: string;
+  readonly password: string;
+}
+
+/** What a token server gave at a login in place of the password; it is of use there only. */
+export interface IdentityToken {
+  readonly identityToken: string;
+  /**
+   * Told where the token server gives another one in its place; to be kept before the old one is of no use any more.
+   * @throws SealiftError where it cannot be kept, which the run survives
+   */
+  readonly renewed?: ((identityToken: string) => Promise<void>) | undefined;
+}
+
+export type Credentials = Login | IdentityToken;
 
 /** What is trusted of one host and shown to it, beside what holds for all; each as PEM. */
 export interface HostCertificates {

@@ -119,7 +119,7 @@ export function fakeWorkflows(over: Partial<Workflows> = {}): Workflows {
     },
     parsePlatform: (text) => Promise.resolve(text),
     credentials: () => Promise.resolve(() => Promise.resolve(undefined)),
-    checkLogin: () => Promise.resolve(true),
+    checkLogin: () => Promise.resolve({ checked: true }),
     createCollection: missing('createCollection'),
     parseImageList: missing('parseImageList'),
     exportBundle: missing('exportBundle'),

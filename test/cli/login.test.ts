@@ -1,10 +1,17 @@
 /** login and logout with the program, against a real registry; and what other tools make of the file. */
-import { chmodSync, mkdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { programFile, runProgram, succeeded } from '../../fixtures/cli.ts';
-import { type FaultRegistry, reply, startFaultRegistry } from '../../fixtures/fault-registry.ts';
-import { pushImage, singleImage } from '../../fixtures/images.ts';
+import {
+  blob,
+  type FaultRegistry,
+  manifest,
+  reply,
+  startFaultRegistry,
+} from '../../fixtures/fault-registry.ts';
+import { type IdentityServerOptions, identityServer, wantsToken } from '../../fixtures/identity-tokens.ts';
+import { blobsOf, pushImage, singleImage } from '../../fixtures/images.ts';
 import { hasPeer } from '../../fixtures/peers.ts';
 import {
   REGISTRY_PASSWORD,
@@ -169,11 +176,88 @@ describe('login at a token server', () => {
         body,
       ),
     );
-    server.script('/token', reply(200, {}, JSON.stringify({ token: 'token-for-login' })));
-    succeeded(await login([], REGISTRY_PASSWORD, server.host), 'login');
-    expect(server.requestsFor('/token')).toMatchObject([
-      { url: '/token?service=reg', headers: { authorization: `Basic ${PAIR}` } },
-    ]);
+    server.script('/token', reply(404), reply(200, {}, JSON.stringify({ token: 'token-for-login' })));
+    const result = succeeded(await login(['--json'], REGISTRY_PASSWORD, server.host), 'login');
+    expect(JSON.parse(result.stdout)).toMatchObject({ result: { checked: true, kept: 'password' } });
+    const [post, get, ...more] = server.requestsFor('/token');
+    expect(post?.method).toBe('POST');
+    expect(new URLSearchParams(post?.body).has('scope')).toBe(false);
+    expect(get).toMatchObject({ headers: { authorization: `Basic ${PAIR}` } });
+    expect(new URL(get?.url ?? '', server.url).searchParams.has('scope')).toBe(false);
+    expect(more).toEqual([]);
+    expect(readConfig()).toEqual({ auths: { [server.host]: { auth: PAIR } } });
+  });
+
+  const image = singleImage();
+  const TOKEN = 'identity-token-number-';
+  const entry = (number: number) => ({
+    auth: Buffer.from(`${REGISTRY_USER}:`).toString('base64'),
+    identitytoken: `${TOKEN}${number}`,
+  });
+  function serve(options: Partial<IdentityServerOptions> = {}) {
+    const tokens = identityServer({ username: REGISTRY_USER, password: REGISTRY_PASSWORD, ...options });
+    const realm = `${server.url}/token`;
+    server.script('/token', tokens.step);
+    server.script('/v2/', wantsToken(realm, reply(200, {}, '{}')));
+    server.script('/v2/app/manifests/1', wantsToken(realm, manifest(image.bytes)));
+    for (const { digest, bytes } of blobsOf(image))
+      server.script(`/v2/app/blobs/${digest}`, wantsToken(realm, blob(bytes())));
+    return tokens;
+  }
+  const pull = () =>
+    walk.tryExport([`${server.host}/app:1`], walk.sandbox.path('out.tar'), {
+      args: ['--dry-run', '--retry-times', '0'],
+    });
+
+  it('keeps an identity token in place of the password, as docker does, and reads with it', async () => {
+    const tokens = serve();
+    const result = succeeded(await login([], REGISTRY_PASSWORD, server.host), 'login');
+    expect(result.stdout).toContain('kept an identity token, not the password, in');
+    expect(result.stdout + result.stderr).not.toContain(TOKEN);
+    expect(readConfig()).toEqual({ auths: { [server.host]: entry(1) } });
+    succeeded(await pull(), 'export');
+    expect(tokens.asked.at(-1)).toBe('POST refresh_token repository:app:pull');
+  });
+
+  it('gives it to a helper under the user name that docker has for it', async () => {
+    serve({ rotates: true });
+    const bin = walk.sandbox.path('bin');
+    mkdirSync(bin);
+    // Keeps one login, as it was given.
+    const kept = walk.sandbox.path('kept');
+    const script = `#!/bin/sh\ncase "$1" in store) cat > "${kept}";; get) cat > /dev/null; cat "${kept}";; esac\n`;
+    writeFileSync(path.join(bin, 'docker-credential-test'), script, { mode: 0o755 });
+    const env = { PATH: `${bin}:${process.env['PATH']}` };
+    writeConfig({ credsStore: 'test' });
+    const args = ['login', server.host, '--plain-http', '-u', REGISTRY_USER, '--password-stdin'];
+    succeeded(await walk.sandbox.run(args, { env, input: REGISTRY_PASSWORD }), 'login');
+    expect(readConfig()).toEqual({ credsStore: 'test', auths: { [server.host]: {} } });
+    const login_ = (number: number) => ({
+      ServerURL: server.host,
+      Username: '<token>',
+      Secret: `${TOKEN}${number}`,
+    });
+    expect(readConfig(kept)).toEqual(login_(2));
+    const image_ = [`${server.host}/app:1`];
+    const options = { args: ['--dry-run'], env };
+    succeeded(await walk.tryExport(image_, walk.sandbox.path('out.tar'), options), 'export');
+    expect(readConfig(kept)).toEqual(login_(3));
+  });
+
+  it('keeps the token that the server gives in place of the one it took, and nothing else changes', async () => {
+    const tokens = serve({ rotates: true });
+    const other = walk.sandbox.path('gone', 'auth.json');
+    writeConfig({ auths: { [server.host]: entry(1) } }, other);
+    server.script('/token', (request, response, body) => {
+      rmSync(other, { force: true });
+      tokens.step(request, response, body);
+    });
+    const result = await walk.tryExport([`${server.host}/app:1`], walk.sandbox.path('out.tar'), {
+      args: ['--dry-run', '--authfile', other],
+    });
+    succeeded(result, 'export');
+    expect(result.stderr).toContain('gave a new identity token, which could not be kept');
+    expect(result.stdout + result.stderr).not.toContain(TOKEN);
   });
 
   it('says where a registry wants no login', async () => {

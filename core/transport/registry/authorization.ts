@@ -1,33 +1,22 @@
 /**
- * Who asks: anonymous, Basic (RFC 7617), or Bearer with a token server (distribution specification, "Token
- * Authentication" and "OAuth2"). Credentials go to the registry and to the realm it names, nowhere else.
+ * Who asks: anonymous, Basic (RFC 7617), or Bearer with a token server (token-server.ts). Credentials go to the
+ * registry and to the realm it names, nowhere else.
  */
 import { performance } from 'node:perf_hooks';
 import type { Context } from '../../context.ts';
 import { inert, SealiftError } from '../../errors.ts';
-import { asInteger, asObject, asString, parseJson } from '../../json/strict.ts';
-import type { Credentials } from '../source.ts';
 import { type Challenge, parseChallenges } from './challenge.ts';
 import { showUrl } from './failures.ts';
-import {
-  type Answer,
-  discardBody,
-  type Question,
-  readAll,
-  refuseEncoding,
-  send,
-  statusFailure,
-  tellRateLimit,
-} from './request.ts';
-import { Transient } from './retry.ts';
+import { type Answer, discardBody, type Question, send, statusFailure, tellRateLimit } from './request.ts';
 import type { Session } from './session.ts';
+import { basic, fetchToken, type TokenServer } from './token-server.ts';
 
 /** What is known about access to one repository; shared by all who read from it. */
 export interface RepositoryAccess {
   scheme?: 'basic' | 'bearer';
   /** Value of the Authorization field, and when it ends by the monotonic clock. */
   current?: { readonly value: string; readonly until: number };
-  bearer?: { readonly realm: URL; readonly service: string | undefined };
+  bearer?: TokenServer;
   /** A renewal under way, so that many requests ask for one token. */
   renewal?: Promise<void> | undefined;
 }
@@ -39,13 +28,10 @@ export interface Repository {
   readonly path: string;
   /** What a token is asked for; pulling from the repository unless given. */
   readonly scope?: string | undefined;
+  /** Makes it a login: an identity token is asked for, and told here once it has been used. */
+  readonly onIdentityToken?: ((token: string) => void) | undefined;
 }
 
-const TOKEN_DOCUMENT_BYTES = 256 * 1024;
-const MAX_TOKEN_LENGTH = 24 * 1024;
-/** Where the server does not say (distribution specification). */
-const DEFAULT_LIFETIME_SECONDS = 60;
-const LONGEST_LIFETIME_SECONDS = 24 * 3600;
 /** A token that ends sooner than this is renewed first. */
 const MARGIN_MS = 5_000;
 
@@ -173,7 +159,8 @@ async function obtain(
   if (credentials)
     session.addSecret('identityToken' in credentials ? credentials.identityToken : credentials.password);
   if (access.scheme === 'bearer') {
-    access.current = await fetchToken(session, repository, access, credentials, context);
+    if (!access.bearer) throw new SealiftError('internal', 'no token server is known');
+    access.current = await fetchToken(session, repository, access.bearer, credentials, context);
     return;
   }
   if (!credentials || 'identityToken' in credentials) {
@@ -184,118 +171,4 @@ async function obtain(
     });
   }
   access.current = { value: basic(session, credentials), until: Number.POSITIVE_INFINITY };
-}
-
-function basic(
-  session: Session,
-  credentials: { readonly username: string; readonly password: string },
-): string {
-  const encoded = Buffer.from(`${credentials.username}:${credentials.password}`).toString('base64');
-  session.addSecret(encoded);
-  return `Basic ${encoded}`;
-}
-
-async function fetchToken(
-  session: Session,
-  repository: Repository,
-  access: RepositoryAccess,
-  credentials: Credentials | undefined,
-  context: Context,
-): Promise<{ value: string; until: number }> {
-  if (!access.bearer) throw new SealiftError('internal', 'no token server is known');
-  const { realm, service } = access.bearer;
-  // A login is checked without a repository.
-  const scope =
-    repository.scope ?? (repository.path === '' ? undefined : `repository:${repository.path}:pull`);
-  const url = new URL(realm);
-  let question: Question;
-  if (credentials && 'identityToken' in credentials) {
-    const form = new URLSearchParams({
-      grant_type: 'refresh_token',
-      refresh_token: credentials.identityToken,
-      client_id: 'sealift',
-    });
-    if (scope !== undefined) form.set('scope', scope);
-    if (service !== undefined) form.set('service', service);
-    question = {
-      url,
-      headers: { Accept: 'application/json' },
-      form,
-      urgent: true,
-      registry: repository.base,
-    };
-  } else {
-    if (service !== undefined) url.searchParams.set('service', service);
-    if (scope !== undefined) url.searchParams.set('scope', scope);
-    question = {
-      url,
-      headers: { Accept: 'application/json' },
-      urgent: true,
-      registry: repository.base,
-      authorization: credentials ? basic(session, credentials) : undefined,
-    };
-  }
-  const started = performance.now();
-  const answer = await send(session, question, context);
-  if (answer.status !== 200) {
-    const failure = await statusFailure(answer, session, context, 'the token server gave no token');
-    if (failure instanceof Transient || failure.code === 'source-unauthorized') throw failure;
-    if (answer.status !== 400) throw failure;
-    throw new SealiftError('source-unauthorized', failure.message, {
-      subject: failure.subject,
-      got: failure.got,
-    });
-  }
-  refuseEncoding(answer);
-  return readToken(
-    await readAll(answer, TOKEN_DOCUMENT_BYTES, session),
-    answer.url,
-    started,
-    session,
-    context,
-  );
-}
-
-function readToken(
-  bytes: Uint8Array,
-  url: URL,
-  started: number,
-  session: Session,
-  context: Context,
-): { value: string; until: number } {
-  const subject = showUrl(url);
-  const refuse = (message: string, cause?: unknown) =>
-    new SealiftError('source-protocol', `the token server's answer cannot be used: ${message}`, {
-      subject,
-      cause,
-    });
-  try {
-    const document = asObject(
-      parseJson(bytes, { what: 'token', maxBytes: TOKEN_DOCUMENT_BYTES, maxDepth: context.limits.jsonDepth }),
-      'token',
-      'source-protocol',
-    );
-    const token =
-      document['token'] === undefined || document['token'] === ''
-        ? document['access_token']
-        : document['token'];
-    // Only what RFC 6750 calls b64token, and no word of it in a message.
-    if (typeof token !== 'string' || token.length > MAX_TOKEN_LENGTH || !/^[\x21-\x7e]+$/.test(token)) {
-      throw refuse('want a token of printable characters');
-    }
-    session.addSecret(token);
-    const expiresIn = document['expires_in'];
-    const seconds =
-      expiresIn === undefined || expiresIn === null || expiresIn === 0
-        ? DEFAULT_LIFETIME_SECONDS
-        : asInteger(expiresIn, 'expires_in', 'source-protocol');
-    if (document['token_type'] !== undefined)
-      asString(document['token_type'], 'token_type', 'source-protocol');
-    return { value: `Bearer ${token}`, until: started + Math.min(seconds, LONGEST_LIFETIME_SECONDS) * 1000 };
-  } catch (error) {
-    if (error instanceof SealiftError && error.subject === subject) throw error;
-    // The reader quotes what it stumbles over, and that may be the token.
-    const code = error instanceof SealiftError ? error.code : 'json-invalid';
-    throw refuse(`it is not the JSON that was wanted (${code})`);
-  }
 }

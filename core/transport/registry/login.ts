@@ -8,16 +8,34 @@ import { retrying } from './retry.ts';
 import { takeSession } from './session.ts';
 import { repositoryOf } from './source.ts';
 
+export interface CheckedLogin {
+  /** False where the registry wanted no credentials for this, so that nothing is known about them. */
+  readonly checked: boolean;
+  /** What its token server takes in place of the password from now on, where it has such a thing. */
+  readonly identityToken?: string | undefined;
+}
+
 /**
  * Asks the base of a registry's API (distribution specification, "Determining Support") with the credentials of
  * `options`.
  * @param host `HOST[:PORT]`; `docker.io` for Docker Hub
- * @returns false where the registry wanted no credentials for this, so that nothing is known about them
  * @throws SealiftError `source-unauthorized` where it refuses them, other `source-*`, `invalid-reference`
  */
-export async function checkLogin(host: string, options: SourceOptions, context: Context): Promise<boolean> {
+export async function checkLogin(
+  host: string,
+  options: SourceOptions,
+  context: Context,
+): Promise<CheckedLogin> {
   const { base } = repositoryOf({ domain: host, path: 'x' }, options.plainHttp);
-  const repository = { credentialsHost: host, base: new URL('../', base), path: '' };
+  let identityToken: string | undefined;
+  const repository = {
+    credentialsHost: host,
+    base: new URL('../', base),
+    path: '',
+    onIdentityToken: (token: string) => {
+      identityToken = token;
+    },
+  };
   const session = takeSession(options);
   let asked = false;
   const spying: SourceOptions['credentials'] = (name, path) => {
@@ -39,7 +57,7 @@ export async function checkLogin(host: string, options: SourceOptions, context: 
       options,
       context,
     );
-    return asked;
+    return { checked: asked, identityToken };
   } catch (error) {
     if (!isSealiftError(error) || error.code !== 'source-unauthorized' || error.got === 407) throw error;
     throw new SealiftError('source-unauthorized', `${inert(host)} refuses the login: ${error.message}`, {

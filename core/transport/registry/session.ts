@@ -14,6 +14,7 @@ import type { HostCertificates, SourceOptions } from '../source.ts';
 import type { RepositoryAccess } from './authorization.ts';
 import { createLimiter, type Limiter } from './limiter.ts';
 import { proxyFor } from './proxy.ts';
+import type { Exchanged } from './token-server.ts';
 
 /** Buffer of a socket and a body. Measured: more of it costs memory and collections and gains nothing. */
 const HIGH_WATER_MARK = 64 * 1024;
@@ -32,6 +33,8 @@ export interface Session {
   readonly rateTold: Set<string>;
   /** By registry origin and repository. */
   readonly access: Map<string, RepositoryAccess>;
+  /** Identity tokens, by token server and what they were at first. */
+  readonly exchanged: Map<string, Exchanged>;
   /** `text` without any secret this session has used. */
   redact(text: string): string;
   addSecret(secret: string): void;
@@ -81,6 +84,7 @@ function createSession(options: SourceOptions, isLast: () => boolean): Session {
     options,
     rateTold: new Set(),
     access: new Map(),
+    exchanged: new Map(),
     async agentFor(url, registry) {
       const proxy = proxyFor(url, options.proxies);
       const [own, other] =

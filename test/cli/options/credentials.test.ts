@@ -3,6 +3,7 @@ import os from 'node:os';
 import path from 'node:path';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { keepRenewed } from '../../../cli/options/credential-store.ts';
 import { loadCredentials } from '../../../cli/options/credentials.ts';
 import { isSealiftError, type SealiftError } from '../../../core/errors.ts';
 
@@ -15,6 +16,8 @@ afterEach(() => rmSync(home, { recursive: true, force: true }));
 const pair = (user: string, password: string): string =>
   Buffer.from(`${user}:${password}`).toString('base64');
 
+const token = (identityToken: string) => ({ identityToken, renewed: expect.any(Function) as () => void });
+
 function write(file: string, document: unknown): string {
   const full = path.join(home, file);
   mkdirSync(path.dirname(full), { recursive: true });
@@ -23,7 +26,7 @@ function write(file: string, document: unknown): string {
 }
 
 function load(env: Record<string, string> = {}, authFile?: string) {
-  return loadCredentials({ env, homedir: home, authFile });
+  return loadCredentials({ env, homedir: home, authFile }, async () => {});
 }
 
 async function failureOf(promise: Promise<unknown>): Promise<SealiftError> {
@@ -40,7 +43,8 @@ describe('entries', () => {
     ['auth', { auth: pair('me', 'pass:word') }, { username: 'me', password: 'pass:word' }],
     ['padded auth', { auth: pair('me', 'pw\0\0') }, { username: 'me', password: 'pw' }],
     ['user name and password', { username: 'me', password: 'pw' }, { username: 'me', password: 'pw' }],
-    ['identity token', { auth: pair('me', ''), identitytoken: 'idt' }, { identityToken: 'idt' }],
+    ['identity token', { auth: pair('me', ''), identitytoken: 'idt' }, { ...token('idt') }],
+    ['the user name of a token', { auth: pair('<token>', 'idt') }, { ...token('idt') }],
     ['nothing', {}, undefined],
   ])('with %s', async (_what, entry, want) => {
     write('.docker/config.json', { auths: { 'r.example:5000': entry } });
@@ -188,9 +192,7 @@ describe.skipIf(process.platform === 'win32')('credential helpers', () => {
 
   it('may hold an identity token', async () => {
     write('.docker/config.json', { credsStore: 'test' });
-    expect(await load(helper('test', answer('<token>', 'idt')))('r.example')).toEqual({
-      identityToken: 'idt',
-    });
+    expect(await load(helper('test', answer('<token>', 'idt')))('r.example')).toEqual(token('idt'));
   });
 
   it('are asked once for each repository', async () => {
@@ -241,4 +243,43 @@ describe.skipIf(process.platform === 'win32')('credential helpers', () => {
       expect(error.message).toContain('bad name');
     },
   );
+});
+
+describe('an identity token that is replaced', () => {
+  const ENV = {};
+  const read = (file: string): unknown => JSON.parse(readFileSync(path.join(home, file), 'utf8'));
+  const entries = (value: string) => ({
+    'r.example': { auth: pair('me', ''), identitytoken: value, more: 1 },
+    'r.example/team': { auth: pair('<token>', value) },
+    'other.example': { identitytoken: 'another' },
+  });
+
+  it.each([
+    ['config.json', (auths: object) => ({ auths, credHelpers: {} })],
+    ['.dockercfg', (auths: object) => auths],
+  ])('is replaced in %s wherever it stands', async (name, form) => {
+    const file = write(name, form(entries('old')));
+    await keepRenewed({ file, identityToken: 'old' }, 'new', ENV);
+    expect(read(name)).toEqual(form(entries('new')));
+  });
+
+  it('is left alone where somebody has logged in since', async () => {
+    const file = write('config.json', { auths: entries('newest') });
+    const before = readFileSync(file, 'utf8');
+    await keepRenewed({ file, identityToken: 'old' }, 'new', ENV);
+    expect(readFileSync(file, 'utf8')).toBe(before);
+  });
+
+  it('is followed over several replacements', async () => {
+    write('.docker/config.json', { auths: { 'r.example': { identitytoken: 'one' } } });
+    const told: string[] = [];
+    const find = loadCredentials({ env: ENV, homedir: home }, async ({ identityToken }, now) => {
+      told.push(`${identityToken} ${now}`);
+    });
+    const found = await find('r.example');
+    if (!found || !('renewed' in found)) throw new Error('want an identity token');
+    await found.renewed?.('two');
+    await found.renewed?.('three');
+    expect(told).toEqual(['one two', 'two three']);
+  });
 });

@@ -6,6 +6,7 @@ import { availableParallelism } from 'node:os';
 import type { Context } from '../core/context.ts';
 import { inert, isSealiftError, SealiftError, toSealiftError } from '../core/errors.ts';
 import type { SealiftEvent } from '../core/events.ts';
+import { tellOddities } from '../core/gate/ownership.ts';
 import type { WorkerPool } from '../core/pool/pool.ts';
 import type { Args } from './args.ts';
 import type { Command, Outcome, Runtime, TextView } from './command.ts';
@@ -335,6 +336,8 @@ async function runCommand(
   // A dry run needs none.
   const isDry = Object.hasOwn(command.options, 'dry-run') && args.flag('dry-run');
   if (!screen.quiet && !isDry) showPaths(command, paths, notice);
+  for (const kind of STATE_IN_USE[command.words.join(' ')] ?? [])
+    await tellOddities(kind, paths[kind].path, surroundings.uid, notice);
   try {
     const outcome = await command.run(runtime);
     await status.stop();
@@ -353,6 +356,19 @@ const NO_ARGS: Args = {
   integer: () => undefined,
   positional: () => undefined,
   positionals: () => [],
+};
+
+/** Whose owners are looked at before a command works on it. */
+const STATE_IN_USE: Readonly<Record<string, readonly ('collection' | 'gate')[]>> = {
+  export: ['collection'],
+  'trust publish': ['collection'],
+  verify: ['gate'],
+  import: ['gate'],
+  receipt: ['gate'],
+  approve: ['gate'],
+  'trust pin': ['gate'],
+  'trust status': ['gate'],
+  'trust audit': ['gate'],
 };
 
 /** Which state a command works on is said before it does. */

@@ -67,6 +67,7 @@ export const ERROR_CODES = {
   'volume-index-invalid': ['malformed', 'the list of volumes beside them cannot be used'],
   // trust
   'not-pinned': ['trust', 'no root of this collection has been pinned'],
+  'gate-unsafe': ['trust', 'every user of the machine may write to the gate, so that nothing it says counts'],
   'pin-mismatch': ['trust', 'no root in the bundle has the pinned fingerprint'],
   'scope-conflict': ['trust', "two collections' scopes overlap, or a name is outside its collection's scope"],
   'root-chain-broken': ['trust', 'the roots do not follow one another'],

@@ -22,6 +22,7 @@ import { isSealiftError, SealiftError, toSealiftError } from './errors.ts';
 import type { DeviceFacts } from './fs/device.ts';
 import { formatTimestamp } from './fs/document.ts';
 import { type Gate, type KeptChange, type KeptState, openGate } from './gate/gate.ts';
+import { tellOddities } from './gate/ownership.ts';
 import { type Intake, openIntake, type Written } from './importing/intake.ts';
 import {
   type Carried,
@@ -85,6 +86,11 @@ export async function importBundle(given: ImportOptions, context: Context): Prom
       options.store === undefined
         ? undefined
         : await openStore(options.store, { create: true, limits: context.limits });
+    if (store) {
+      await tellOddities('store', store.directory, undefined, (level, code, message) =>
+        context.emit({ type: 'notice', level, code, message }),
+      );
+    }
     const storeLock = await store?.lock(options.pid);
     try {
       return await admitBundle(gate, store, options, media, context);

@@ -117,11 +117,7 @@ export const verifyCommand: Command = {
         import('../../core/fs/durable.ts'),
         import('../output/report-html.ts'),
       ]);
-      await writeFileDurably(
-        path.resolve(runtime.cwd, report),
-        Buffer.from(reportHtml(result, runtime.now)),
-        0o644,
-      );
+      await writeFileDurably(path.resolve(runtime.cwd, report), Buffer.from(reportHtml(result, runtime.now)));
     }
     const good =
       refusedImages(result).length === 0 && result.checks.every((check) => check.status !== 'failed');

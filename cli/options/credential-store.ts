@@ -190,10 +190,10 @@ function withoutKey(auths: JsonObject | undefined, scope: LoginScope): Record<st
 
 async function write(file: string, document: JsonObject): Promise<void> {
   try {
-    await makeDirectory(path.dirname(file), 0o700);
+    await makeDirectory(path.dirname(file), 'secret');
     // Where the file is a link, what it leads to is replaced, and the link stays.
     const target = await realpath(file).catch(() => file);
-    await writeFileDurably(target, `${JSON.stringify(document, undefined, '\t')}\n`, 0o600);
+    await writeFileDurably(target, `${JSON.stringify(document, undefined, '\t')}\n`, 'secret');
   } catch (error) {
     throw bad(file, `it cannot be written (${inert((error as NodeJS.ErrnoException).code ?? 'unknown')})`);
   }

@@ -331,7 +331,7 @@ export async function approveBundle(options: ApproveOptions, context: Context): 
     approvedAt: formatTimestamp(context.now),
   };
   if (output !== undefined) {
-    await writeFileDurably(output, bytes, 0o644);
+    await writeFileDurably(output, bytes);
     return { ...result, file: output };
   }
   const gate = await openGate(directory, { create: false });
@@ -344,9 +344,9 @@ export async function approveBundle(options: ApproveOptions, context: Context): 
       event: 'approved',
       fields: { ...bundle, bundle: found.bundle, officer: result.officer, keyId: result.keyId },
     });
-    await makeDirectory(place, 0o700);
+    await makeDirectory(place, 'state');
     const file = path.join(place, `${signer.keyId}.json`);
-    await writeFileDurably(file, bytes, 0o600);
+    await writeFileDurably(file, bytes, 'state');
     return { ...result, file, auditHead };
   } finally {
     await lock.release();

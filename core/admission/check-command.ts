@@ -127,7 +127,7 @@ async function writeLayout(
   context: Context,
 ): Promise<void> {
   for (const algorithm of ['sha256', 'sha512'])
-    await makeDirectory(path.join(layout, 'blobs', algorithm), 0o700);
+    await makeDirectory(path.join(layout, 'blobs', algorithm), 'state');
   await writeFile(path.join(layout, 'oci-layout'), ociLayoutFile());
   await writeFile(path.join(layout, 'index.json'), indexJson([image]));
   for (const digest of blobs) {

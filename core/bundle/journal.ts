@@ -7,8 +7,9 @@
  *                            done.log    a line for each blob that is in the partial file and durable
  */
 import { createHash } from 'node:crypto';
-import { type FileHandle, open, readdir, rm } from 'node:fs/promises';
+import { type FileHandle, readdir, rm } from 'node:fs/promises';
 import path from 'node:path';
+import { openAs } from '../fs/access.ts';
 import { checkFormat, type DocumentReader, parseDocument, TIMESTAMP } from '../fs/document.ts';
 import { makeDirectory, readFileLimited, writeFileDurably } from '../fs/durable.ts';
 import { canonicalJson } from '../json/canonical.ts';
@@ -91,13 +92,13 @@ export function openJournal(collectionDirectory: string, output: string): Journa
     },
     async begin(plan) {
       await close();
-      await makeDirectory(directory, 0o700);
+      await makeDirectory(directory, 'state');
       // plan.json goes first and comes last: it says that the other two belong to it.
       await rm(planFile, { force: true });
       const signed = Buffer.concat([...plan.head, ...plan.held].map(({ bytes }) => bytes));
-      await writeFileDurably(doneFile, '', 0o600);
-      await writeFileDurably(signedFile, signed, 0o600);
-      await writeFileDurably(planFile, encodePlan(plan, signed), 0o600);
+      await writeFileDurably(doneFile, '', 'state');
+      await writeFileDurably(signedFile, signed, 'state');
+      await writeFileDurably(planFile, encodePlan(plan, signed), 'state');
     },
     async done() {
       const bytes = await readFileLimited(doneFile, PLAN_LIMIT);
@@ -113,7 +114,7 @@ export function openJournal(collectionDirectory: string, output: string): Journa
     async markDone(names) {
       if (names.length === 0) return;
       if (!log) {
-        log = await open(doneFile, 'a', 0o600);
+        log = await openAs(doneFile, 'a', 'state');
         // Closes off what a torn write may have left.
         await log.appendFile('\n');
       }

@@ -59,8 +59,8 @@ export async function recordArrival(
     requires: [],
     arrivals: arrivals.map((item) => ({ ...item })),
   });
-  await makeDirectory(path.dirname(file), 0o700);
-  await writeFileDurably(file, bytes, 0o600);
+  await makeDirectory(path.dirname(file), 'state');
+  await writeFileDurably(file, bytes, 'state');
 }
 
 /**

@@ -37,7 +37,7 @@ async function writeGates(directory: string, gates: readonly PinnedGate[]): Prom
   await writeFileDurably(
     path.join(directory, 'gates.json'),
     canonicalJson({ formatVersion: FORMAT, requires: [], gates: sorted.map((gate) => ({ ...gate })) }),
-    0o600,
+    'state',
   );
 }
 

@@ -13,7 +13,6 @@ import { type Digest, digestOfBlobPath, isDigest } from '../oci/digest.ts';
 import { paperCode } from './code.ts';
 
 const FORMAT = 1;
-const FILE_MODE = 0o600;
 /** A million layers. */
 const MAX_ENTRY = 128 * 1024 * 1024;
 const MAX_CONFIRMED = 1024 * 1024;
@@ -125,7 +124,7 @@ export function openLedger(directory: string, collectionId: string): Ledger {
     versions,
     confirmed,
     async record(manifest, manifestBytes, expires) {
-      await makeDirectory(home, 0o700);
+      await makeDirectory(home, 'state');
       const bytes = canonicalJson({
         formatVersion: FORMAT,
         requires: [],
@@ -139,13 +138,13 @@ export function openLedger(directory: string, collectionId: string): Ledger {
       });
       const file = fileOf(manifest.version);
       const there = await readFileLimited(file, MAX_ENTRY).catch(() => undefined);
-      if (!there?.equals(bytes)) await writeFileDurably(file, bytes, FILE_MODE);
+      if (!there?.equals(bytes)) await writeFileDurably(file, bytes, 'state');
       for (const old of (await versions()).slice(0, -REMEMBERED)) await rm(fileOf(old), { force: true });
     },
     async confirm({ by, version }, now) {
       const before = await confirmed();
       if (before.some((known) => known.by === by && known.version >= version)) return;
-      await makeDirectory(home, 0o700);
+      await makeDirectory(home, 'state');
       const all = [
         ...before.filter((known) => known.by !== by),
         { by, version, at: formatTimestamp(now) },
@@ -153,7 +152,7 @@ export function openLedger(directory: string, collectionId: string): Ledger {
       await writeFileDurably(
         confirmedFile,
         canonicalJson({ formatVersion: FORMAT, requires: [], confirmed: all }),
-        FILE_MODE,
+        'state',
       );
     },
   };

@@ -301,7 +301,7 @@ async function takeKey(
   await writeFileDurably(
     file,
     canonicalJson({ formatVersion: KEY_FORMAT, requires: [], key: key.secret.toString('base64'), number }),
-    0o600,
+    'state',
   );
   await fsyncDirectory(gate);
   return { ...key, number, isNew: !bytes };

@@ -121,7 +121,7 @@ export async function writeLookaside(
     const file = path.join(place, `signature-${number}`);
     const there = await readSignatureFile(file);
     if (there && !Buffer.from(there).equals(signature)) continue;
-    if (!there) await writeFileDurably(file, signature, 0o644);
+    if (!there) await writeFileDurably(file, signature);
     return file;
   }
 }

@@ -4,6 +4,7 @@ import { constants } from 'node:fs';
 import { type FileHandle, mkdir, open, readdir, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { inert, SealiftError } from '../errors.ts';
+import { type Access, directoryMode, openAs, shareDirectory } from './access.ts';
 
 /** Makes a directory's entries durable. Some file systems (FAT) refuse to open a directory for that; they are let off. */
 export async function fsyncDirectory(directory: string): Promise<void> {
@@ -20,11 +21,16 @@ export async function fsyncDirectory(directory: string): Promise<void> {
 }
 
 /** Makes `directory` and its parents, each durable in its parent. */
-export async function makeDirectory(directory: string, mode = 0o755): Promise<void> {
-  const first = await mkdir(directory, { recursive: true, mode });
+export async function makeDirectory(directory: string, access: Access = 'public'): Promise<void> {
+  const first = await mkdir(directory, { recursive: true, mode: directoryMode(access) });
   if (first === undefined) return;
-  let current = path.resolve(directory);
   const top = path.dirname(path.resolve(first));
+  // From the top: whether one is shared is seen in its parent.
+  const below = path.relative(top, path.resolve(directory)).split(path.sep);
+  for (let depth = 1; depth <= below.length; depth += 1) {
+    await shareDirectory(path.join(top, ...below.slice(0, depth)), access);
+  }
+  let current = path.resolve(directory);
   while (current !== top && current !== path.dirname(current)) {
     current = path.dirname(current);
     await fsyncDirectory(current);
@@ -52,7 +58,7 @@ export async function sweepTemporary(directories: readonly string[]): Promise<vo
 /** An empty file to be written for long, in the place of whatever is there: a link on a stick is replaced, never followed. */
 export async function createPartial(file: string): Promise<FileHandle> {
   await rm(file, { force: true });
-  return open(file, 'wx+', 0o644);
+  return openAs(file, 'wx+');
 }
 
 /**
@@ -60,7 +66,7 @@ export async function createPartial(file: string): Promise<FileHandle> {
  * @throws SealiftError `destination-failed` where something has put a link in its place
  */
 export async function reopenPartial(file: string, create = 0): Promise<FileHandle> {
-  return open(file, constants.O_RDWR | constants.O_NOFOLLOW | create, 0o644).catch((cause: unknown) => {
+  return openAs(file, constants.O_RDWR | constants.O_NOFOLLOW | create).catch((cause: unknown) => {
     if ((cause as NodeJS.ErrnoException).code !== 'ELOOP') throw cause;
     throw new SealiftError('destination-failed', 'there is a link in the place of the partial file', {
       subject: inert(file, 4096),
@@ -74,11 +80,11 @@ export async function reopenPartial(file: string, create = 0): Promise<FileHandl
 export async function writeFileDurably(
   file: string,
   bytes: Uint8Array | string,
-  mode = 0o644,
+  access: Access = 'public',
 ): Promise<void> {
   const temporary = temporaryName(file);
   try {
-    const handle = await open(temporary, 'wx', mode);
+    const handle = await openAs(temporary, 'wx', access);
     try {
       await handle.writeFile(bytes);
       await handle.sync();

@@ -2,11 +2,12 @@
  * Advisory locks between sealift processes. A lock is a file that names its holder, so that a stale one (the
  * process is gone, or its number belongs to another process now) is recognised and taken over.
  */
-import { link, readFile, rm, writeFile } from 'node:fs/promises';
+import { access, link, readFile, rm } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import { inert, SealiftError } from '../errors.ts';
+import { openAs } from './access.ts';
 import { readFileLimited, temporaryName } from './durable.ts';
 
 export interface Holder {
@@ -20,15 +21,25 @@ export interface Lock {
   release(): Promise<void>;
 }
 
-/** Start time of a process from /proc; empty where the system has none, undefined where the process is gone. */
+/** Start time of a process from /proc; empty where it cannot be known, undefined where the process is gone. */
 async function startTime(pid: number): Promise<string | undefined> {
   try {
     const stat = await readFile(`/proc/${pid}/stat`, 'latin1');
     // The command name may hold spaces and parentheses; fields are counted from the last one. Start time is field 22.
     return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19] ?? '';
-  } catch {
-    return os.platform() === 'linux' ? undefined : '';
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (os.platform() !== 'linux' || (code !== 'ENOENT' && code !== 'ESRCH')) return '';
+    return (await showsEverybody()) ? undefined : '';
   }
+}
+
+/** False where /proc shows each user their own processes only (mount option `hidepid`): the first is there always. */
+async function showsEverybody(): Promise<boolean> {
+  return await access('/proc/1').then(
+    () => true,
+    () => false,
+  );
 }
 
 async function isAlive(holder: Holder): Promise<boolean> {
@@ -85,7 +96,10 @@ async function removeStale(file: string, text: string, mine: string): Promise<vo
 export async function acquireLock(file: string, pid: number): Promise<Lock> {
   const mine: Holder = { host: os.hostname(), pid, started: (await startTime(pid)) ?? '' };
   const temporary = temporaryName(file);
-  const write = () => writeFile(temporary, `${mine.host} ${mine.pid} ${mine.started}\n`);
+  const write = async () => {
+    const handle = await openAs(temporary, 'w');
+    await handle.writeFile(`${mine.host} ${mine.pid} ${mine.started}\n`).finally(() => handle.close());
+  };
   await write();
   try {
     for (let attempt = 0; attempt < 100; attempt += 1) {

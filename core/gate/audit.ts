@@ -7,6 +7,7 @@ import { constants, createReadStream } from 'node:fs';
 import { type FileHandle, open, readdir, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { inert, isSealiftError, SealiftError } from '../errors.ts';
+import { openAs } from '../fs/access.ts';
 import { damagedDocument, formatTimestamp, parseDocument, SHA256_HEX, TIMESTAMP } from '../fs/document.ts';
 import { fsyncDirectory, writeFileDurably } from '../fs/durable.ts';
 import { canonicalJson } from '../json/canonical.ts';
@@ -163,7 +164,7 @@ export function openAuditLog(file: string): AuditLog {
     known = undefined;
     if (tail.torn.length > 0) {
       // First kept aside, under the number of the entry that will tell of it; then cut off. A crash in between repeats it.
-      await writeFileDurably(asidePath(tail.seq + 1), tail.torn, 0o600);
+      await writeFileDurably(asidePath(tail.seq + 1), tail.torn, 'state');
       const handle = await open(file, constants.O_WRONLY | constants.O_NOFOLLOW);
       try {
         await handle.truncate(tail.size);
@@ -204,7 +205,7 @@ export function openAuditLog(file: string): AuditLog {
     }
     const bytes = Buffer.concat([line, Buffer.from([NEWLINE])]);
     const flags = constants.O_WRONLY | constants.O_APPEND | constants.O_CREAT | constants.O_NOFOLLOW;
-    const handle = await open(file, flags, 0o600);
+    const handle = await openAs(file, flags, 'state');
     try {
       const { size } = await handle.stat();
       if (size !== tail.size) throw damagedDocument(documentOptions, 'it changed while it was locked');

@@ -22,6 +22,7 @@ import { acquireLock, type Lock } from '../fs/lock.ts';
 import { canonicalJson } from '../json/canonical.ts';
 import type { JsonObject } from '../json/strict.ts';
 import { type AuditInput, type AuditVerification, openAuditLog } from './audit.ts';
+import { assertNotEverybodys, explainDenied } from './ownership.ts';
 import { normaliseScopes, scopesOverlap } from './scopes.ts';
 import { GATE_SETTINGS } from './settings.ts';
 
@@ -153,8 +154,6 @@ export interface GateOptions {
 const FINGERPRINT = /^[0-9a-f]{40}$/;
 const ROOT_VERSION = /^[1-9][0-9]{0,15}$/;
 const ROLE = /^[a-z0-9][a-z0-9._-]{0,127}$/;
-const DIRECTORY_MODE = 0o700;
-const FILE_MODE = 0o600;
 const MAX_STATE = 16 * 1024 * 1024;
 const MAX_KEPT = 16 * 1024 * 1024;
 const NEW_GATE_HINT =
@@ -186,12 +185,15 @@ interface StateDocument {
 /**
  * Opens the gate at `directory`. Reading it writes nothing.
  * @throws SealiftError `not-pinned` where there is no gate and none is to be made; `invalid-argument` where the
- * directory holds something else; `format-unsupported`; `state-damaged`
+ * directory holds something else; `gate-unsafe` where everybody may write to it; `format-unsupported`; `state-damaged`
  */
 export async function openGate(directory: string, options: GateOptions): Promise<Gate> {
   const gateFile = path.join(directory, 'gate.json');
   const collectionsDirectory = path.join(directory, 'collections');
-  const bytes = await readFileLimited(gateFile, MAX_STATE);
+  await assertNotEverybodys(directory);
+  const bytes = await readFileLimited(gateFile, MAX_STATE).catch((error: unknown) => {
+    throw explainDenied(error, directory);
+  });
   if (bytes) {
     const document = parseDocument(bytes, { file: gateFile, hint: NEW_GATE_HINT, maxBytes: MAX_STATE });
     checkFormat(document, gateFile, GATE_FORMAT, GATE_FEATURES);
@@ -220,11 +222,11 @@ export async function openGate(directory: string, options: GateOptions): Promise
         },
       );
     }
-    await makeDirectory(directory, DIRECTORY_MODE);
+    await makeDirectory(directory, 'state');
     await writeFileDurably(
       gateFile,
       canonicalJson({ formatVersion: GATE_FORMAT, requires: KNOWN_FEATURES }),
-      FILE_MODE,
+      'state',
     );
   }
 
@@ -311,7 +313,7 @@ export async function openGate(directory: string, options: GateOptions): Promise
   /** Kept files first, then state.json in one step, then what is no longer named goes. */
   async function commit(state: KeptState): Promise<void> {
     const { home, stateFile, kept: keptDirectory } = placeOf(state.collectionId);
-    await makeDirectory(keptDirectory, DIRECTORY_MODE);
+    await makeDirectory(keptDirectory, 'state');
     const there = settled?.state.collectionId === state.collectionId ? settled.named : new Set<string>();
     settled = undefined;
     const named = new Set<string>();
@@ -322,7 +324,7 @@ export async function openGate(directory: string, options: GateOptions): Promise
         named.add(sha256);
         if (there.has(sha256)) return { sha256, size: bytes.length };
         const found = await readFileLimited(file, MAX_KEPT).catch(() => undefined);
-        if (!found?.equals(bytes)) await writeFileDurably(file, bytes, FILE_MODE);
+        if (!found?.equals(bytes)) await writeFileDurably(file, bytes, 'state');
       }
       return { sha256, size: bytes.length };
     }
@@ -365,7 +367,7 @@ export async function openGate(directory: string, options: GateOptions): Promise
     parseState(bytes, stateFile, state.collectionId);
     // The same bundle again changes nothing, and writes nothing.
     const before = await readFileLimited(stateFile, MAX_STATE);
-    if (!before?.equals(bytes)) await writeFileDurably(stateFile, bytes, FILE_MODE);
+    if (!before?.equals(bytes)) await writeFileDurably(stateFile, bytes, 'state');
     settled = { bytes, state, named };
     await sweep(home, keptDirectory, named);
   }

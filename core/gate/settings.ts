@@ -48,7 +48,6 @@ export interface SettingFile {
   readonly setAt: string;
 }
 
-const FILE_MODE = 0o600;
 const MAX_BYTES = 32 * 1024 * 1024;
 
 interface Noted {
@@ -115,12 +114,12 @@ export async function writeGateSetting(
   const file = path.join(directory, KINDS[kind].file);
   const sha256 = bytes && createHash('sha256').update(bytes).digest('hex');
   if (bytes && sha256 !== undefined) {
-    await writeFileDurably(file, bytes, FILE_MODE);
+    await writeFileDurably(file, bytes, 'state');
     notes.set(kind, { sha256, setAt: formatTimestamp(now) });
   } else notes.delete(kind);
   const settings = Object.fromEntries([...notes].map(([name, noted]) => [name, { ...noted }]));
   const gate = canonicalJson({ formatVersion: 1, requires: [...notes.keys()].sort(), ...settings });
-  await writeFileDurably(path.join(directory, 'gate.json'), gate, FILE_MODE);
+  await writeFileDurably(path.join(directory, 'gate.json'), gate, 'state');
   if (!bytes) {
     await rm(file, { force: true });
     await fsyncDirectory(directory);

@@ -67,7 +67,7 @@ export async function openLedger(
   if (!bytes && pid === undefined) return undefined;
   const placement = bytes ? parsePlacement(bytes, file) : {};
   if (!bytes) {
-    await makeDirectory(directory, 0o700);
+    await makeDirectory(directory, 'state');
     await writeFileDurably(file, encode(identity, {}));
   }
   const store = await openStore(path.join(directory, 'admitted'), { create: pid !== undefined, limits });

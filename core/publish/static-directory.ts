@@ -18,6 +18,7 @@ import {
 import path from 'node:path';
 import type { Context } from '../context.ts';
 import { inert, SealiftError } from '../errors.ts';
+import { openAs } from '../fs/access.ts';
 import {
   fsyncDirectory,
   makeDirectory,
@@ -88,7 +89,7 @@ export function openStaticDirectory(options: StaticDirectoryOptions, context: Co
   async function place(file: string, write: (handle: FileHandle) => Promise<void>): Promise<void> {
     const temporary = await prepare(file);
     try {
-      const handle = await open(temporary, 'wx+', 0o644);
+      const handle = await openAs(temporary, 'wx+');
       try {
         await write(handle);
         await handle.sync();

@@ -11,6 +11,7 @@ import { type FileHandle, lstat, open, readdir, rename, rm, statfs } from 'node:
 import path from 'node:path';
 import { promisify } from 'node:util';
 import { inert, isSealiftError, SealiftError } from '../errors.ts';
+import { openAs } from '../fs/access.ts';
 import { checkFormat, parseDocument } from '../fs/document.ts';
 import {
   fsyncDirectory,
@@ -315,7 +316,7 @@ export async function openStore(directory: string, options: StoreOptions): Promi
     try {
       // What an interrupted run left is not gone on with: nobody knows which of its bytes reached the disk.
       await rm(quarantined, { force: true });
-      handle = await open(quarantined, 'wx+', 0o644);
+      handle = await openAs(quarantined, 'wx+');
     } catch (error) {
       ingesting.delete(digest);
       throw error;
@@ -704,7 +705,7 @@ async function writeFiles(files: ReadonlyMap<string, Buffer>, directory: string)
     if (there?.equals(bytes)) return;
     const temporary = temporaryName(file);
     try {
-      const handle = await open(temporary, 'wx', 0o644);
+      const handle = await openAs(temporary, 'wx');
       try {
         await handle.writeFile(bytes);
         await handle.sync();

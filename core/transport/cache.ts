@@ -45,7 +45,7 @@ export function openBlobCache(directory: string, context: Context): BlobCache {
 
   async function prepare(): Promise<boolean> {
     try {
-      for (const name of ['sha256', 'sha512']) await makeDirectory(path.join(directory, name), 0o700);
+      for (const name of ['sha256', 'sha512']) await makeDirectory(path.join(directory, name), 'secret');
       for (const name of await readdir(directory)) {
         if (!PARTIAL.test(name)) continue;
         const file = path.join(directory, name);

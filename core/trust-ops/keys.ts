@@ -125,10 +125,10 @@ export async function generateKey(options: NewKeyOptions, context: Context): Pro
       const kind = { keys: options.kind ?? collection.keys, rsaBits: options.rsaBits };
       const made = await makeKey(kind, passphrase, options.userId ?? collection.name, created);
       const file = path.join(collection.directory, 'keys', made.fileName);
-      await writeFileDurably(file, made.secret, 0o600);
+      await writeFileDurably(file, made.secret, 'state');
       if (made.revocation !== undefined) {
         const name = `${made.signer.fingerprint}.asc`;
-        await writeFileDurably(path.join(collection.directory, 'revocation', name), made.revocation, 0o600);
+        await writeFileDurably(path.join(collection.directory, 'revocation', name), made.revocation, 'state');
       }
       return heldKey(made.signer, file);
     },
@@ -151,7 +151,7 @@ export async function importKey(
       const there = await findSecretFile(collection.directory, signer.key);
       if (there !== undefined)
         throw new SealiftError('destination-exists', 'the key is here already', { subject: there });
-      await writeFileDurably(file, secret, 0o600);
+      await writeFileDurably(file, secret, 'state');
       return heldKey(signer, file);
     }
     const bytes = await readFileLimited(options.file, context.limits.certificate);
@@ -174,7 +174,7 @@ export async function importKey(
     const file = secretFile(collection.directory, signer.key);
     if (await readFileLimited(file, context.limits.certificate))
       throw new SealiftError('destination-exists', 'the key is here already', { subject: file });
-    await writeFileDurably(file, secret, 0o600);
+    await writeFileDurably(file, secret, 'state');
     return heldKey(signer, file);
   });
 }
@@ -327,7 +327,7 @@ export async function changePassphrase(
     const fresh = await demand(options.newPassphrase, `the key ${path.basename(file)}, from now on`);
     if (fresh === '')
       throw new SealiftError('passphrase-needed', 'the key needs a passphrase, got an empty one');
-    await writeFileDurably(file, await encryptAgain(bytes, old, fresh), 0o600);
+    await writeFileDurably(file, await encryptAgain(bytes, old, fresh), 'state');
     return heldKey(signer, file);
   });
 }
@@ -367,7 +367,7 @@ export async function retireKey(
       });
     }
     const aside = path.join(directory, 'keys', 'retired', path.basename(file));
-    await makeDirectory(path.dirname(aside), 0o700);
+    await makeDirectory(path.dirname(aside), 'state');
     await rename(file, aside);
     await fsyncDirectory(path.dirname(aside));
     await fsyncDirectory(path.dirname(file));

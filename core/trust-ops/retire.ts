@@ -11,7 +11,7 @@ import type { TufKey } from '../trust/keys.ts';
 /** Moves a file below keys/ into a folder there. */
 export async function putAside(file: string, folder: 'retired' | 'revoked'): Promise<string> {
   const aside = path.join(path.dirname(file), folder, path.basename(file));
-  await makeDirectory(path.dirname(aside), 0o700);
+  await makeDirectory(path.dirname(aside), 'state');
   await rename(file, aside);
   await fsyncDirectory(path.dirname(aside));
   await fsyncDirectory(path.dirname(file));

@@ -165,11 +165,11 @@ export async function rotateKeys(options: RotateOptions, context: Context): Prom
       const change = { role, version, created, delegations };
       files.push({ role, bytes: (await signTargets(metadata, change, mine)).bytes });
     }
-    await writeFileDurably(path.join(collection.directory, 'keys', made.fileName), made.secret, 0o600);
+    await writeFileDurably(path.join(collection.directory, 'keys', made.fileName), made.secret, 'state');
     const writeRevocation = async (): Promise<void> => {
       if (made.revocation === undefined) return;
       const file = path.join(collection.directory, 'revocation', `${fresh.fingerprint}.asc`);
-      await writeFileDurably(file, made.revocation, 0o600);
+      await writeFileDurably(file, made.revocation, 'state');
     };
     const certificates = new Map<string, Uint8Array>();
     if (fresh.fingerprint !== undefined && fresh.certificate !== undefined) {

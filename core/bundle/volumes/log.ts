@@ -4,8 +4,9 @@
  *
  *     COLLECTION/journal/KEY/volumes.log
  */
-import { type FileHandle, open, readdir, rm, stat } from 'node:fs/promises';
+import { type FileHandle, readdir, rm, stat } from 'node:fs/promises';
 import path from 'node:path';
+import { openAs } from '../../fs/access.ts';
 import { SHA256_HEX } from '../../fs/document.ts';
 import { readFileLimited } from '../../fs/durable.ts';
 import { MAX_VOLUMES } from './names.ts';
@@ -43,7 +44,7 @@ export function openVolumeLog(directory: string): VolumeLog {
   async function append(line: string): Promise<void> {
     let handle: FileHandle | undefined;
     try {
-      handle = await open(file, 'a', 0o600);
+      handle = await openAs(file, 'a', 'state');
       // Closes off what a torn write may have left.
       await handle.appendFile(`\n${line}\n`);
       await handle.datasync();

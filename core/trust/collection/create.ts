@@ -1,6 +1,6 @@
 /** Making a collection. */
 
-import { readdir, rename, rm } from 'node:fs/promises';
+import { readdir, rename, rm, rmdir } from 'node:fs/promises';
 import path from 'node:path';
 import { inert, SealiftError } from '../../errors.ts';
 import { fsyncDirectory, makeDirectory, temporaryName, writeFileDurably } from '../../fs/durable.ts';
@@ -26,8 +26,6 @@ import {
 import { type CollectionState, DIRECTORIES, FILES, FORMAT_VERSION } from './state.ts';
 import type { Collection } from './types.ts';
 
-const SECRET_FILE = 0o600;
-const SECRET_DIRECTORY = 0o700;
 export interface CreateCollectionOptions {
   readonly directory: string;
   readonly name: string;
@@ -107,7 +105,7 @@ export async function createCollection(options: CreateCollectionOptions): Promis
       },
       async () => {
         await makeDirectory(path.dirname(recoveryFile));
-        await writeFileDurably(recoveryFile, recovery.secret, SECRET_FILE);
+        await writeFileDurably(recoveryFile, recovery.secret, 'secret');
         hasRecoveryFile = true;
       },
     );
@@ -146,29 +144,34 @@ export interface CollectionParts {
   readonly secrets: ReadonlyMap<string, string>;
 }
 
-/** Writes a collection beside its place and puts it there whole, after `last`. */
+/**
+ * Writes a collection beside its place and puts it there whole, after `last`. Into a directory that is there already,
+ * for its owner, group and mode are somebody's choice, it goes part by part; the last one makes it a collection.
+ */
 export async function placeCollection(
   directory: string,
   parts: CollectionParts,
   last: () => Promise<void> = async () => {},
 ): Promise<void> {
   await makeDirectory(path.dirname(directory));
-  const temporary = temporaryName(directory);
+  const isThere = await exists(directory);
+  const temporary = temporaryName(isThere ? path.join(directory, 'new') : directory);
+  const moved: string[] = [];
   try {
     for (const part of [DIRECTORIES.metadata, DIRECTORIES.certificates])
       await makeDirectory(path.join(temporary, part));
     for (const part of [DIRECTORIES.keys, DIRECTORIES.revocation])
-      await makeDirectory(path.join(temporary, part), SECRET_DIRECTORY);
+      await makeDirectory(path.join(temporary, part), 'state');
     for (const [name, bytes] of parts.metadata)
       await writeFileDurably(path.join(temporary, DIRECTORIES.metadata, name), bytes);
     for (const [fingerprint, bytes] of parts.certificates)
       await writeFileDurably(path.join(temporary, DIRECTORIES.certificates, `${fingerprint}.pgp`), bytes);
     for (const [fingerprint, text] of parts.revocations) {
       const file = path.join(temporary, DIRECTORIES.revocation, `${fingerprint}.asc`);
-      await writeFileDurably(file, text, SECRET_FILE);
+      await writeFileDurably(file, text, 'state');
     }
     for (const [name, secret] of parts.secrets)
-      await writeFileDurably(path.join(temporary, DIRECTORIES.keys, name), secret, SECRET_FILE);
+      await writeFileDurably(path.join(temporary, DIRECTORIES.keys, name), secret, 'state');
     await writeFileDurably(path.join(temporary, FILES.counter), `${parts.counter}\n`);
     const { created, ...facts } = parts.facts;
     await writeFileDurably(
@@ -176,10 +179,22 @@ export async function placeCollection(
       canonicalJson({ ...facts, created: formatDate(created), formatVersion: FORMAT_VERSION }),
     );
     await last();
-    await rename(temporary, directory);
-    await fsyncDirectory(path.dirname(directory));
+    if (isThere) {
+      for (const name of await readdir(temporary)) {
+        if (name === FILES.collection) continue;
+        moved.push(path.join(directory, name));
+        await rename(path.join(temporary, name), path.join(directory, name));
+      }
+      await fsyncDirectory(directory);
+      await rename(path.join(temporary, FILES.collection), path.join(directory, FILES.collection));
+      await rmdir(temporary);
+      await fsyncDirectory(directory);
+    } else {
+      await rename(temporary, directory);
+      await fsyncDirectory(path.dirname(directory));
+    }
   } catch (error) {
-    await rm(temporary, { recursive: true, force: true });
+    for (const left of [temporary, ...moved]) await rm(left, { recursive: true, force: true });
     throw error;
   }
 }

@@ -13,6 +13,7 @@ import {
   type PlannedObject,
   type PublishPlan,
   STATE_KEY,
+  stagesAt,
   tagsList,
   tagsListKey,
 } from './plan.ts';
@@ -132,7 +133,8 @@ export async function preparePublication(
   context: Context,
 ): Promise<Publication> {
   const { dryRun, prune, withdrawn = [] } = options;
-  const planned = plan.stages.flat();
+  const stages = stagesAt(plan, destination);
+  const planned = stages.flat();
   await destination.check(planned.map(({ key }) => key));
   if (!dryRun) await destination.lock();
   const repositories = new Set(plan.tags.keys());
@@ -188,7 +190,7 @@ export async function preparePublication(
     async sendBlobs() {
       context.emit({ type: 'phase', phase: 'publish', title: `publishing to ${destination.location}` });
       context.emit({ type: 'transfer', ...toSend, skippedBytes: tally.present.bytes });
-      const [root = []] = plan.stages;
+      const [root = []] = stages;
       for (const object of root) await putPlanned(object, there, destination, source, tally, dryRun, context);
       await forEachLimited(work, options.concurrency, context.signal, async ({ from, missing }) => {
         let copyFrom = from;
@@ -199,9 +201,9 @@ export async function preparePublication(
       if (!dryRun) await destination.flush();
     },
     async finish(beforeTags) {
-      const stages = plan.stages.slice(2);
-      for (const [at, stage] of stages.entries()) {
-        if (at === stages.length - 1) await beforeTags?.();
+      const rest = stages.slice(2);
+      for (const [at, stage] of rest.entries()) {
+        if (at === rest.length - 1) await beforeTags?.();
         await forEachLimited(stage.filter(isWhole), options.concurrency, context.signal, (object) =>
           putPlanned(object, there, destination, source, tally, dryRun, context),
         );

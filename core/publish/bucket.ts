@@ -238,6 +238,8 @@ export async function openBucket(options: BucketOptions, context: Context): Prom
     location,
     identity:
       options.endpoint === undefined ? location : `${location} at ${options.endpoint.replace(/\/$/, '')}`,
+    // What is missing in a bucket is 404, and an API that knows some manifests only is none: oras gives up there.
+    hasReferrersApi: false,
     lock: async () => {},
     check: async (keys) => {
       const longest = keys.reduce((most, key) => Math.max(most, Buffer.byteLength(keyOf(key))), 0);

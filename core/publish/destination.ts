@@ -57,6 +57,8 @@ export interface Destination {
   readonly location: string;
   /** Tells it from every other destination: the location, and at which server. */
   readonly identity: string;
+  /** Whatever serves it answers the referrers API for every manifest, with nothing where nothing is put. */
+  readonly hasReferrersApi: boolean;
   /** Takes the destination for this run alone, as far as it can, and clears what an interrupted run left. */
   lock(): Promise<void>;
   /** Refuses what cannot be held here, before anything is written. @throws SealiftError `invalid-argument`, `destination-failed` */

@@ -4,7 +4,7 @@ import type { Digest } from '../oci/digest.ts';
 import { forEachLimited } from '../util/concurrency.ts';
 import { listsOf, toPut } from './apply.ts';
 import type { BlobSource, Destination, ObjectToPut, Proof } from './destination.ts';
-import { type PlannedObject, type PublishPlan, STATE_KEY } from './plan.ts';
+import { type PlannedObject, type PublishPlan, STATE_KEY, stagesAt } from './plan.ts';
 import { parseState, STATE_MAX, straysOf } from './strays.ts';
 
 export interface ObjectReport {
@@ -46,7 +46,7 @@ export async function examineDestination(
 ): Promise<Examination> {
   const there = await destination.list([options.scope]);
   const repositories = new Set(plan.tags.keys());
-  const planned = plan.stages.flat();
+  const planned = stagesAt(plan, destination).flat();
   const wanted: (ObjectToPut & Pick<PlannedObject, 'kind'>)[] = planned.map((object) => ({
     ...toPut(object),
     kind: object.kind,

@@ -205,6 +205,21 @@ function heightsOf(nodes: ReadonlyMap<string, GraphNode>): ReadonlyMap<string, n
   return heights;
 }
 
+/**
+ * The stages of the plan at a destination. Where the referrers API cannot answer for every manifest there is nothing of it,
+ * and clients go by the fallback tags (distribution specification 1.1, "Unavailable Referrers API").
+ */
+export function stagesAt(
+  plan: PublishPlan,
+  { hasReferrersApi }: { readonly hasReferrersApi: boolean },
+): PublishPlan['stages'] {
+  if (hasReferrersApi) return plan.stages;
+  return plan.stages.map((stage) => stage.filter(({ key }) => !REFERRERS_KEY.test(key)));
+}
+
+/** For sha512 there are no fallback tags, so this is the only place. */
+const REFERRERS_KEY = /\/referrers\/sha256:[0-9a-f]{64}$/;
+
 /** The note that a destination keeps of what was put there (docs/static-bucket.md). */
 export const STATE_KEY = '.sealift/state.json';
 

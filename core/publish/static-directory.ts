@@ -198,6 +198,8 @@ export function openStaticDirectory(options: StaticDirectoryOptions, context: Co
   return {
     location: `static:${directory}`,
     identity: `static:${directory}`,
+    // As the configurations beside it have it.
+    hasReferrersApi: true,
     async lock() {
       await makeDirectory(path.join(directory, '.sealift'));
       lock = await acquireLock(path.join(directory, '.sealift', 'lock'), options.pid);

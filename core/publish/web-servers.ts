@@ -183,6 +183,8 @@ export function caddyfile(directory: string): string {
 		file_server
 	}
 	@manifests path_regexp ^/v2/.+/manifests/[^/~]+$
+	@digests path_regexp digest ^/v2/.+/manifests/(sha(?:256|512):[a-f0-9]+)$
+	header @digests Docker-Content-Digest {re.digest.1}
 	handle @manifests {
 		header Cache-Control no-cache
 ${byType

@@ -108,13 +108,22 @@ const IMAGES = {
 };
 
 describe('a bucket', () => {
+  it('answers the referrers API for no manifest, so that clients go by the fallback tags', async () => {
+    await world.admit(IMAGES);
+    await sync();
+    const keys = [...server.objects.keys()];
+    expect(keys.filter((key) => key.includes('/referrers/'))).toEqual([]);
+    const { digest } = signedImage();
+    expect(keys).toContain(`v2/quay.io/acme/signed/manifests/${digest.replace(':', '-')}`);
+  });
+
   it('holds what a directory holds, with the headers clients and caches want', async () => {
     await world.admit({ ...IMAGES, 'quay.io/acme/long:v1': sha512Image() });
     await world.sync();
     server.pageSize = 7;
     const result = await sync();
     const files = Object.keys(snapshotOf(world.tree)).filter(
-      (name) => /^(?:v2\/|index)/.test(name) && !name.includes('~'),
+      (name) => /^(?:v2\/|index)/.test(name) && !/~|\/referrers\/sha256:/.test(name),
     );
     const keys = [...server.objects.keys()].filter((key) => key !== '.sealift/state.json');
     expect(keys.sort()).toEqual(files.map((name) => (name === 'v2/index.json' ? 'v2/' : name)).sort());

@@ -1,5 +1,7 @@
 /** Inspect: what is inside a bundle, a store or a collection. It shows claims; only verify says whether they hold. */
 
+import { parseBundleManifest } from './bundle/manifest.ts';
+import { openBundleAt } from './bundle/open.ts';
 import { readClaims } from './claims.ts';
 import type { Context } from './context.ts';
 import { baseSummary } from './delta/base.ts';
@@ -7,8 +9,10 @@ import { summariseReceipt } from './delta/make-receipt.ts';
 import { isReceiptFile, readReceipt } from './delta/receipt.ts';
 import { SealiftError } from './errors.ts';
 import { evidenceKind } from './evidence/kinds.ts';
+import type { ReadBlob } from './image-details.ts';
 import { kindOfPath } from './locate.ts';
-import type { ImageSummary, InspectResult } from './results.ts';
+import { blobPath } from './oci/digest.ts';
+import type { EvidenceSummary, ImageSummary, InspectResult } from './results.ts';
 import { openStore } from './store/store.ts';
 import { fullName } from './transport/bundle/names.ts';
 import { openCollection } from './trust/collection.ts';
@@ -26,8 +30,16 @@ export async function inspectLocation(options: InspectOptions, context: Context)
   const { location } = options;
   const kind = await kindOfPath(location);
   if (kind === 'bundle' && (await isReceiptFile(location))) return inspectReceipt(location);
-  if (kind === 'bundle') return select(await inspectBundle(location, context), options);
-  if (kind === 'store') return select(await inspectStore(location, context), options);
+  if (kind === 'bundle') {
+    const result = select(await inspectBundle(location, context), options);
+    return hasContentTrust(result) ? withBundleClaims(result, context) : result;
+  }
+  if (kind === 'store') {
+    const result = select(await inspectStore(location, context), options);
+    if (!hasContentTrust(result)) return result;
+    const store = await openStore(location, { create: false, limits: context.limits });
+    return withClaims(result, (digest, max) => store.readBlob(digest, max), context);
+  }
   if (kind === 'collection') return select(await inspectCollection(location, context), options);
   throw new SealiftError('unknown-location', `neither a bundle nor a store nor a collection: got a ${kind}`, {
     subject: location,
@@ -42,6 +54,38 @@ function select(result: InspectResult, { names }: InspectOptions): InspectResult
     if (!image) throw new SealiftError('name-not-found', 'there is no image of that name', { subject: name });
     return image;
   });
+  return { ...result, images };
+}
+
+function hasContentTrust({ images }: InspectResult): boolean {
+  return images.some(({ evidence }) => evidence.some(({ kind }) => kind === 'content-trust'));
+}
+
+async function withBundleClaims(result: InspectResult, context: Context): Promise<InspectResult> {
+  const bundle = await openBundleAt({ path: result.location }, context);
+  try {
+    bundle.accept(parseBundleManifest(bundle.head.manifest, context.limits));
+    return await withClaims(result, (digest, max) => bundle.readBlob(blobPath(digest), max), context);
+  } finally {
+    await bundle.close();
+  }
+}
+
+/** What notary's files claim of the images, beside each piece of that kind. */
+async function withClaims(result: InspectResult, read: ReadBlob, context: Context): Promise<InspectResult> {
+  const { readContentTrust } = await import('./evidence/content-trust/carried.ts');
+  const images: ImageSummary[] = [];
+  for (const image of result.images) {
+    const evidence: EvidenceSummary[] = [];
+    for (const piece of image.evidence) {
+      const claims =
+        piece.kind === 'content-trust'
+          ? await readContentTrust(piece, image, read, context.limits)
+          : undefined;
+      evidence.push(claims === undefined ? piece : { ...piece, contentTrust: claims });
+    }
+    images.push({ ...image, evidence });
+  }
   return { ...result, images };
 }
 

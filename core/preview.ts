@@ -29,6 +29,7 @@ export type PreviewOptions = Pick<
   | 'excludeReferrers'
   | 'excludeTagged'
   | 'lookaside'
+  | 'contentTrust'
   | 'includeForeign'
   | 'concurrency'
   | 'source'

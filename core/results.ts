@@ -7,6 +7,7 @@ import type { CheckedImage } from './admission/check-command.ts';
 import type { ReceiptContent } from './delta/receipt.ts';
 import type { ImageFailure } from './errors.ts';
 import type { CheckName } from './events.ts';
+import type { ContentTrustClaims } from './evidence/content-trust/claims.ts';
 import type { EvidenceKind, KindCount } from './evidence/kinds.ts';
 import type { DeviceFacts } from './fs/device.ts';
 
@@ -99,6 +100,8 @@ export interface EvidenceSummary {
   readonly claimedName?: string | undefined;
   readonly signedAt?: string | undefined;
   readonly expires?: string | undefined;
+  /** Of `content-trust`, where `inspect` has read it: what its files claim, judged by nothing. */
+  readonly contentTrust?: ContentTrustClaims | undefined;
 }
 
 export interface ImageSummary {

@@ -2,6 +2,7 @@
 
 import type { CheckCommand } from './admission/check-command.ts';
 import type { MediumProvider } from './bundle/volumes/medium.ts';
+import type { ContentTrustSettings } from './evidence/content-trust/settings.ts';
 import type { LookasideSettings } from './evidence/registries-d.ts';
 import type { DeviceFacts } from './fs/device.ts';
 import type { DirectOptions } from './importing/publications.ts';
@@ -76,6 +77,8 @@ export interface ExportOptions extends KeyAccess {
   readonly excludeTagged?: boolean | undefined;
   /** Where signatures lie beside registries (registries.d); none are looked for unless given. */
   readonly lookaside?: LookasideSettings | undefined;
+  /** Notary servers that are asked about images of registries; none unless given. */
+  readonly contentTrust?: ContentTrustSettings | undefined;
   /** Policy file that every image must meet before anything is signed or transferred. */
   readonly policy?: string | undefined;
   /** Carries layers that say they may only be had from their vendor; they are refused otherwise. */

@@ -4,6 +4,7 @@ import { inert, SealiftError } from '../../core/errors.ts';
 import type { Command } from '../command.ts';
 import { EXIT_CODES } from '../exit-codes.ts';
 import { transferOptions } from '../options/common.ts';
+import { contentTrustFrom, contentTrustOptions } from '../options/content-trust.ts';
 import { encryptionFrom, encryptOptions } from '../options/encrypt.ts';
 import { listOptions, readLists } from '../options/lists.ts';
 import { loginFromOptions, loginOptions, withLogin } from '../options/login.ts';
@@ -21,7 +22,7 @@ import { previewText } from '../output/preview.ts';
 import { exportText } from '../output/report.ts';
 import { passphraseMissing } from './init.ts';
 
-const EVIDENCE_KINDS: readonly string[] = ['all', 'referrers', 'cosign', 'lookaside'];
+const EVIDENCE_KINDS: readonly string[] = ['all', 'referrers', 'cosign', 'lookaside', 'notary'];
 
 function resolved(text: string | undefined, cwd: string): string | undefined {
   return text === undefined ? undefined : path.resolve(cwd, text);
@@ -57,6 +58,7 @@ export const exportCommand: Command = {
       describe: 'refuse images that this policy refuses, before anything is signed or transferred',
     },
     ...lookasideOptions,
+    ...contentTrustOptions,
     'include-foreign': {
       kind: 'flag',
       describe: 'carry layers that say they may only be had from their vendor; see to it that you may',
@@ -95,6 +97,7 @@ export const exportCommand: Command = {
   examples: [
     'sealift export alpine:3.20 -o images.tar',
     'sealift export --mirror docker.io=mirror.example/hub alpine:3.20 -o images.tar',
+    'sealift export --notary-server docker.io=https://notary.docker.io alpine:3.20 -o images.tar',
     'sealift export --platform linux/amd64 nginx:1.29 quay.io/prometheus/prometheus:v3.0.0 -o images.tar',
     'helm template ./chart | sealift export -f - --dry-run',
     'sealift export -f images.txt -f compose.yaml -o images.tar',
@@ -184,6 +187,9 @@ export const exportCommand: Command = {
       ...(excluded.includes('lookaside') || excluded.includes('all')
         ? {}
         : { lookaside: await lookasideFrom(resolved(args.text('registries-d'), runtime.cwd), homedir) }),
+      ...(excluded.includes('notary') || excluded.includes('all')
+        ? {}
+        : contentTrustFrom(args.list('notary-server'), runtime.env)),
       includeForeign: args.flag('include-foreign'),
       concurrency,
       source,

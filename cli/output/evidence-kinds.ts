@@ -7,6 +7,7 @@ const WORDS: Readonly<Record<EvidenceKind, string>> = {
   'cosign-signature': 'cosign signature',
   'sigstore-bundle': 'Sigstore bundle',
   'notation-signature': 'Notation signature',
+  'content-trust': 'Docker Content Trust record',
   'cosign-attestation': 'cosign attestation',
   'buildkit-attestation': 'BuildKit attestation',
   attestation: 'attestation',

@@ -6,6 +6,7 @@ import type {
   BaseSummary,
   CheckResult,
   CollectionSummary,
+  EvidenceSummary,
   ExportResult,
   GarbageResult,
   ImageSummary,
@@ -126,6 +127,9 @@ function evidenceLines(image: ImageSummary): readonly string[] {
         : [`evidence ${state}: ${inert(format ?? 'signature')}: ${inert(reason ?? '')}`],
     ),
     ...carriedLines(carried),
+    ...image.evidence.flatMap(({ contentTrust, subject }) =>
+      contentTrust === undefined ? [] : contentTrustLines(contentTrust, subject),
+    ),
   ];
 }
 
@@ -139,6 +143,21 @@ function carriedLines(evidence: ImageSummary['evidence']): readonly string[] {
   return [
     `${plural(evidence.length, 'piece')} of evidence, carried as ${evidence.length === 1 ? 'it is' : 'they are'}, not judged:`,
     ...[...types].map(([type, count]) => `  ${count} x ${type}`),
+  ];
+}
+
+/** What `inspect` read in notary's files. */
+function contentTrustLines(
+  { gun, tags, expires, expiresFirst }: NonNullable<EvidenceSummary['contentTrust']>,
+  subject: string,
+): readonly string[] {
+  return [
+    `Docker Content Trust of ${inert(gun)} claims (no signature was looked at):`,
+    ...tags.map(({ role, tag, digest }) => {
+      const what = digest === subject ? 'this image' : `another image, ${digest ?? 'without a sha256'}`;
+      return `  ${inert(tag)} is ${what}, says ${inert(role)}`;
+    }),
+    `  it ends ${formatTime(expires)} (${inert(expiresFirst)})`,
   ];
 }
 

@@ -1,6 +1,6 @@
 /** What a piece of evidence is, as far as its type and its tag tell. Nothing is judged by it. */
 import { subjectOfAttachedTag } from '../oci/attached-tag.ts';
-import { SIMPLE_SIGNING_ARTIFACT } from '../trust/evidence/media-types.ts';
+import { CONTENT_TRUST_ARTIFACT, SIMPLE_SIGNING_ARTIFACT } from '../trust/evidence/media-types.ts';
 
 /** Kinds by name (docs/json-output.md), in the order in which they are shown. */
 export const EVIDENCE_KINDS = [
@@ -8,6 +8,7 @@ export const EVIDENCE_KINDS = [
   'cosign-signature',
   'sigstore-bundle',
   'notation-signature',
+  'content-trust',
   'cosign-attestation',
   'buildkit-attestation',
   'attestation',
@@ -36,6 +37,7 @@ export function evidenceKind(piece: {
   readonly tag?: string | undefined;
 }): EvidenceKind {
   if (piece.artifactType === SIMPLE_SIGNING_ARTIFACT) return 'openpgp-signature';
+  if (piece.artifactType === CONTENT_TRUST_ARTIFACT) return 'content-trust';
   const tagged = piece.tag === undefined ? undefined : subjectOfAttachedTag(piece.tag);
   if (tagged) return TAGS[tagged.kind];
   return TYPES.find(([pattern]) => pattern.test(piece.artifactType))?.[1] ?? 'other';

@@ -372,6 +372,7 @@ export function requestHash(options: ExportOptions): string {
       ...(options.excludeReferrers ? { excludeReferrers: true } : {}),
       ...(options.excludeTagged ? { excludeTagged: true } : {}),
       ...(options.lookaside ? { lookaside: true } : {}),
+      ...(options.contentTrust ? { contentTrust: true } : {}),
       ...(options.policy === undefined ? {} : { policy: options.policy }),
       ...(options.metadataOnly ? { metadataOnly: true } : {}),
       ...(options.volumes ? { volumeSize: options.volumes.size } : {}),

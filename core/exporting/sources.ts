@@ -1,6 +1,8 @@
 /** The sources of an export: each opened once, when first needed. */
 import type { Context } from '../context.ts';
 import { inert, isSealiftError, SealiftError } from '../errors.ts';
+import type { ContentTrustFinder } from '../evidence/content-trust/find.ts';
+import type { ContentTrustSettings } from '../evidence/content-trust/settings.ts';
 import type { ParsedManifest } from '../oci/manifest.ts';
 import { fullName } from '../transport/bundle/names.ts';
 import type { FailedImage, ImageRequest } from '../transport/collect.ts';
@@ -101,10 +103,18 @@ export class SourceSet {
 export function requestsOf(
   images: readonly NamedLocation[],
   sources: SourceSet,
-  options: Pick<ExportOptions, 'source' | 'lookaside'>,
+  options: Pick<ExportOptions, 'source' | 'lookaside' | 'contentTrust'>,
   context: Context,
 ): Promise<ImageRequest[]> {
-  const { source: sourceOptions, lookaside } = options;
+  const { source: sourceOptions, lookaside, contentTrust } = options;
+  // One for all images: a server is asked once about a repository.
+  let finder: Promise<ContentTrustFinder> | undefined;
+  const trustOf = (settings: ContentTrustSettings): Promise<ContentTrustFinder> => {
+    finder ??= import('../evidence/content-trust/find.ts').then(({ contentTrustFinder }) =>
+      contentTrustFinder(settings, sourceOptions, context),
+    );
+    return finder;
+  };
   return Promise.all(
     images.map(async (named, index) => {
       const name = imageNameOf(named);
@@ -115,12 +125,17 @@ export function requestsOf(
         source: await sources.get(index).catch(unavailable),
         ...(location.kind === 'docker' ? { host: location.reference.domain } : {}),
       };
-      if (!lookaside) return request;
+      if (!lookaside && !contentTrust) return request;
       return {
         ...request,
-        attached: async (manifest: ParsedManifest) => {
+        attached: async (manifest: ParsedManifest, isTop: boolean) => {
           const { findAttached } = await import('../evidence/attached.ts');
-          return findAttached(named, name, manifest, lookaside, sourceOptions, context);
+          const beside = lookaside
+            ? await findAttached(named, name, manifest, lookaside, sourceOptions, context)
+            : [];
+          if (!contentTrust || location.kind !== 'docker') return beside;
+          const find = await trustOf(contentTrust);
+          return [...beside, ...(await find(location.reference, manifest, isTop))];
         },
       };
     }),

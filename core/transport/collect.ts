@@ -93,8 +93,10 @@ export interface ImageRequest {
   readonly source: Source;
   /** Registry the source is in; once it cannot be reached, no further image is asked for there. */
   readonly host?: string | undefined;
-  /** Evidence beside the source, for a manifest of the image. */
-  readonly attached?: ((manifest: ParsedManifest) => Promise<readonly AttachedEvidence[]>) | undefined;
+  /** Evidence beside the source, for a manifest of the image; `isTop` for the one that its name leads to. */
+  readonly attached?:
+    | ((manifest: ParsedManifest, isTop: boolean) => Promise<readonly AttachedEvidence[]>)
+    | undefined;
 }
 
 export interface CollectOptions {
@@ -525,7 +527,7 @@ class ImageCollector {
   async #collectAttached(subject: ParsedManifest, depth: number): Promise<void> {
     const { attached } = this.#request;
     if (!this.#options.includeEvidence || !attached) return;
-    for (const { manifest, blobs, via } of await attached(subject)) {
+    for (const { manifest, blobs, via } of await attached(subject, depth === 0)) {
       if (this.#evidence.has(manifest.digest)) continue;
       this.#evidence.add(manifest.digest);
       this.#countManifest(depth + 1);

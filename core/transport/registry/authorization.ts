@@ -24,6 +24,8 @@ export interface RepositoryAccess {
 export interface Repository {
   /** `HOST[:PORT]` that credentials are filed under. */
   readonly credentialsHost: string;
+  /** Where they may be filed else: asked where there are none under the first. */
+  readonly otherCredentials?: { readonly host: string; readonly path: string } | undefined;
   readonly base: URL;
   readonly path: string;
   /** What a token is asked for; pulling from the repository unless given. */
@@ -155,7 +157,9 @@ async function obtain(
   context: Context,
 ): Promise<void> {
   delete access.current;
-  const credentials = await session.options.credentials(repository.credentialsHost, repository.path);
+  const { credentialsHost, otherCredentials: other } = repository;
+  let credentials = await session.options.credentials(credentialsHost, repository.path);
+  if (!credentials && other) credentials = await session.options.credentials(other.host, other.path);
   if (credentials)
     session.addSecret('identityToken' in credentials ? credentials.identityToken : credentials.password);
   if (access.scheme === 'bearer') {
@@ -167,7 +171,7 @@ async function obtain(
     throw new SealiftError('source-unauthorized', 'the registry wants a user name and a password, got none', {
       subject: showUrl(repository.base),
       want: 'credentials',
-      hint: `log in with sealift login ${inert(repository.credentialsHost)} (docker login and podman login will do too), or give --authfile`,
+      hint: `log in with sealift login ${inert(credentialsHost)} (docker login and podman login will do too), or give --authfile`,
     });
   }
   access.current = { value: basic(session, credentials), until: Number.POSITIVE_INFINITY };

@@ -5,6 +5,7 @@ import type { ImagePreview, PreviewOptions } from '../../../../core/preview.ts';
 import type { NamedLocation } from '../../../../core/transport/location.ts';
 import type { SourceOptions } from '../../../../core/transport/source.ts';
 import type { ExportOptions } from '../../../../core/workflow-options.ts';
+import { contentTrustFrom } from '../../../options/content-trust.ts';
 import { lookasideFrom } from '../../../options/lookaside.ts';
 import { temporaryDirectory } from '../../../options/source.ts';
 import { DEFAULT_RETRY_TIMES, sourceOptionsFrom } from '../../../options/source-settings.ts';
@@ -116,7 +117,12 @@ async function contentOptions(
     images,
     platforms: draft.platforms,
     includeEvidence: evidence,
-    ...(evidence ? { lookaside: await lookasideFrom(undefined, app.options.home) } : {}),
+    ...(evidence
+      ? {
+          lookaside: await lookasideFrom(undefined, app.options.home),
+          ...contentTrustFrom([], app.options.env),
+        }
+      : {}),
     includeForeign: foreign,
     concurrency: LOOKS,
     source: await sourceOptions(app, draft, retryTimes),

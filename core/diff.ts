@@ -1,8 +1,9 @@
 /** Diff: what changed between two bundles, stores or images, before anything is let in. It compares claims. */
 import type { Context } from './context.ts';
+import type { BlobSources } from './delta/blobs-from.ts';
 import { isReceiptFile } from './delta/receipt.ts';
 import { applyLayer, compareTrees, copyTree, emptyTree, type FileTree } from './diff/files.ts';
-import { type CompareFiles, diffImages, newBytes } from './diff/image.ts';
+import { type CompareFiles, diffImages, sizesOf } from './diff/image.ts';
 import { diffReceipt } from './diff/receipt.ts';
 import type { DiffImage, DiffResult, ImageDiff } from './diff/result.ts';
 import { openSide, type Side } from './diff/side.ts';
@@ -20,6 +21,8 @@ export interface DiffOptions {
   readonly after: string;
   /** Reads the layers of what moved and compares the files in them. */
   readonly files: boolean;
+  /** Earlier bundles and stores in which layers are looked for that a delta leaves out. */
+  readonly blobsFrom?: readonly string[] | undefined;
   readonly source: SourceOptions;
 }
 
@@ -49,9 +52,15 @@ export async function diffLocations(options: DiffOptions, context: Context): Pro
   try {
     context.emit({ type: 'phase', phase: 'resolve', title: `reading ${options.after}` });
     const after = await openAfter();
+    let bag: BlobSources | undefined;
     try {
-      return await compareSides({ before, after }, options, context);
+      if (options.blobsFrom && options.blobsFrom.length > 0) {
+        const { openBlobSources } = await import('./delta/blobs-from.ts');
+        bag = await openBlobSources(options.blobsFrom, context);
+      }
+      return await compareSides({ before, after }, bag, options, context);
     } finally {
+      await bag?.close();
       await after.close();
     }
   } finally {
@@ -64,11 +73,17 @@ interface Sides {
   readonly after: Side;
 }
 
-async function compareSides(sides: Sides, options: DiffOptions, context: Context): Promise<DiffResult> {
+async function compareSides(
+  sides: Sides,
+  bag: BlobSources | undefined,
+  options: Pick<DiffOptions, 'files'>,
+  context: Context,
+): Promise<DiffResult> {
   const { before, after } = sides;
   const [old, young] = chooseImages(sides);
   context.emit({ type: 'phase', phase: 'compare', title: 'comparing' });
-  const compareFiles = options.files ? fileComparison(sides, context) : undefined;
+  const compareFiles = options.files ? fileComparison(sides, bag, context) : undefined;
+  const bytesOf = sizesOf(after, ({ digest }) => before.content.blobs.has(digest));
 
   const moved: ImageDiff[] = [];
   const evidenceChanged: ImageDiff[] = [];
@@ -92,7 +107,7 @@ async function compareSides(sides: Sides, options: DiffOptions, context: Context
       else gone.removed.push({ name, digest });
       continue;
     }
-    const found = await diffImages({ before: image, after: other }, sides, compareFiles, context);
+    const found = await diffImages({ before: image, after: other }, sides, bytesOf, compareFiles, context);
     if (found.before !== found.after) moved.push(found);
     else if (found.evidence.length > 0) evidenceChanged.push(found);
     else unchanged.push({ name, digest });
@@ -100,7 +115,7 @@ async function compareSides(sides: Sides, options: DiffOptions, context: Context
   for (const [name, image] of young) {
     if (old.has(name)) continue;
     const { platforms } = image;
-    added.push({ name, digest: image.manifest.digest, platforms, bytes: newBytes(image, sides) });
+    added.push({ name, digest: image.manifest.digest, platforms, bytes: bytesOf(image) });
   }
   return {
     before: before.facts,
@@ -156,8 +171,15 @@ function countBlobs(
   return { carry, shared };
 }
 
-/** Layers both stacks begin with are read once; a layer the second side leaves out (a delta) comes from the first. */
-function fileComparison({ before, after }: Sides, context: Context): CompareFiles {
+/**
+ * Layers both stacks begin with are read once; a layer that one side leaves out (a delta) comes from the other, or from
+ * what was named beside them.
+ */
+function fileComparison(
+  { before, after }: Sides,
+  bag: BlobSources | undefined,
+  context: Context,
+): CompareFiles {
   return async (old, young) => {
     if (![...old, ...young].every(({ mediaType }) => isTarLayer(mediaType))) return undefined;
     let common = 0;
@@ -167,7 +189,7 @@ function fileComparison({ before, after }: Sides, context: Context): CompareFile
         context.signal.throwIfAborted();
         const { size, mediaType } = layer;
         const digest = parseDigest(layer.digest);
-        const content = () => openFirst(sides, { digest, size, mediaType });
+        const content = () => openFirst(sides, bag, { digest, size, mediaType });
         await applyLayer(tree, { digest, content }, context);
       }
       return tree;
@@ -179,19 +201,23 @@ function fileComparison({ before, after }: Sides, context: Context): CompareFile
   };
 }
 
+/** What a side answers that does not have a layer. */
+const NOT_HERE: ReadonlySet<string> = new Set(['blob-missing', 'source-not-found', 'base-needed']);
+
 async function openFirst(
   sides: readonly Side[],
+  bag: BlobSources | undefined,
   layer: { readonly digest: Digest; readonly size: number; readonly mediaType: string },
 ): Promise<AsyncIterable<Uint8Array>> {
   let failure: unknown;
-  for (const side of sides) {
+  const others = (await bag?.readings(layer.digest, layer.size)) ?? [];
+  for (const open of [...sides.map((side) => () => side.open(layer)), ...others.map(({ read }) => read)]) {
     try {
-      const content = (await side.open(layer))[Symbol.asyncIterator]();
+      const content = (await open())[Symbol.asyncIterator]();
       const first = await content.next();
       return resumed(first, content);
     } catch (error) {
-      if (!isSealiftError(error) || (error.code !== 'blob-missing' && error.code !== 'source-not-found'))
-        throw error;
+      if (!isSealiftError(error) || !NOT_HERE.has(error.code)) throw error;
       failure ??= error;
     }
   }

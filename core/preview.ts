@@ -1,6 +1,6 @@
 /** What an export would carry, before it does: images at their sources, and the names a source lists. */
 import type { Context } from './context.ts';
-import { leaveOut } from './delta/leave-out.ts';
+import { type LeftOut, leaveOut } from './delta/leave-out.ts';
 import type { Held } from './delta/since.ts';
 import { inert } from './errors.ts';
 import type { KindCount } from './evidence/kinds.ts';
@@ -33,6 +33,7 @@ export type PreviewOptions = Pick<
   | 'includeForeign'
   | 'concurrency'
   | 'source'
+  | 'blobsFrom'
 >;
 
 export interface ImagePreview {
@@ -57,6 +58,7 @@ export interface ImagePreview {
 }
 
 interface Collected {
+  readonly leftOut?: LeftOut | undefined;
   readonly images: readonly NamedLocation[];
   readonly content: Content;
   /** What some of the images fail with, where others can be had. */
@@ -64,7 +66,12 @@ interface Collected {
 }
 
 /** Fetches manifests and evidence as an export does; no layers, no key, nothing is written. */
-async function collectImages(options: PreviewOptions, context: Context): Promise<Collected> {
+async function collectImages(
+  options: PreviewOptions,
+  context: Context,
+  /** Also whether an export of what can be had would have every layer, with what is held on the other side. */
+  complete?: { readonly held: Held | undefined },
+): Promise<Collected> {
   refuseNothing(options.images);
   const sources = new SourceSet(options, context);
   try {
@@ -74,7 +81,12 @@ async function collectImages(options: PreviewOptions, context: Context): Promise
     const content = await collectContent(requests, { ...options, tolerant: true }, context);
     const failed = [...sources.failed, ...content.failed];
     if (content.images.length === 0) throwFailures(failed, failed.length);
-    return { images, content, failed };
+    const leftOut = complete?.held && leaveOut(content, complete.held);
+    if (complete) {
+      const { assertComplete } = await import('./delta/completeness.ts');
+      await assertComplete(content, leftOut, requests, sources, context);
+    }
+    return { images, content, failed, leftOut };
   } finally {
     await sources.close();
   }
@@ -131,8 +143,7 @@ export async function previewExport(
   context: Context,
 ): Promise<Omit<ExportPreview, 'skipped'>> {
   const held = options.delta && (await heldThere(options.delta, context));
-  const { images, content, failed } = await collectImages(options, context);
-  const leftOut = held && leaveOut(content, held);
+  const { images, content, failed, leftOut } = await collectImages(options, context, { held });
   const left = [...content.blobs.values()].filter(({ digest }) => leftOut?.digests.has(digest) === true);
   const bytesOf = (blobs: Iterable<{ readonly size: number }>) =>
     [...blobs].reduce((sum, { size }) => sum + size, 0);

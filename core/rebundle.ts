@@ -13,31 +13,41 @@ import type { NamedLocation } from './transport/location.ts';
 import { type Collection, openCollection } from './trust/collection.ts';
 import type { ExportOptions } from './workflow-options.ts';
 
-export interface RebundleOptions extends Omit<ExportOptions, 'images' | 'metadataOnly'> {
+export interface RebundleOptions extends Omit<ExportOptions, 'images' | 'metadataOnly' | 'since'> {
   /** Paths. */
   readonly bundles: readonly string[];
   /** Fingerprints of the roots of other collections whose bundles are taken; those must not have expired. */
   readonly fingerprints: readonly string[];
   /** Names in any spelling; empty for all that the bundles carry. */
   readonly names: readonly string[];
+  /** Leaves out again what a delta among the bundles leaves out. */
+  readonly keepDelta?: boolean | undefined;
 }
 
 /**
- * Exports what bundles carry as a new version of `options.collection`.
- * @throws SealiftError as `exportBundle()`; what a bundle that does not verify gives; `not-pinned` for a bundle of another
+ * Exports what bundles carry as a new version of `options.collection`. Of one name in several bundles of the collection
+ * the digest it has today is taken. A delta is completed by the other bundles and by `blobsFrom`, or stays a delta.
+ * @throws SealiftError as `exportBundle()`, `base-needed` among them; what a bundle that does not verify gives; `not-pinned` for a bundle of another
  *   collection without a fingerprint; `name-not-found`; `name-conflict` where two bundles, or a bundle and the collection,
  *   have another digest for a name; `name-withdrawn`
  */
 export async function rebundle(options: RebundleOptions, context: Context): Promise<ExportResult> {
-  const { bundles, fingerprints, ...rest } = options;
+  const { bundles, fingerprints, keepDelta, ...rest } = options;
   const names = options.names.map(fullName);
   const collection = await openCollection(options.collection, context.limits);
-  const found = new Map<string, { readonly image: ImageVerdict; readonly path: string }>();
+  const verified: Verified[] = [];
   for (const path of bundles) {
     context.emit({ type: 'phase', phase: 'verify', title: `verifying ${path}` });
-    const { images, own } = await verifiedImages(path, fingerprints, collection, context);
+    verified.push(await verifiedImages(path, fingerprints, collection, context));
+  }
+  const found = new Map<string, { readonly image: ImageVerdict; readonly path: string }>();
+  for (const { path, images, own } of verified) {
     for (const image of images) {
       if (names.length > 0 && !names.includes(image.name)) continue;
+      if (own && isSuperseded(image, verified, collection)) {
+        tellSuperseded(image, path, context);
+        continue;
+      }
       checkCurrent(image, collection, own);
       const before = found.get(image.name);
       if (before && before.image.digest !== image.digest) {
@@ -61,7 +71,51 @@ export async function rebundle(options: RebundleOptions, context: Context): Prom
       text: `${name}=bundle:${path}:${image.digest}`,
     }),
   );
-  return exportBundle({ ...rest, images }, withoutNotice(context));
+  // Bundles of which no image is taken may still hold what a delta leaves out.
+  const sources = new Set([...found.values()].map(({ path }) => path));
+  const others = bundles.filter((path) => !sources.has(path));
+  return exportBundle(
+    {
+      ...rest,
+      images,
+      blobsFrom: [...others, ...(options.blobsFrom ?? [])],
+      ...(keepDelta ? { since: { kind: 'base-of', bundles } } : {}),
+    },
+    withoutNotice(context),
+  );
+}
+
+interface Verified {
+  readonly path: string;
+  readonly images: readonly ImageVerdict[];
+  readonly digests: ReadonlyMap<string, string>;
+  /** Of the collection that signs the result. */
+  readonly own: boolean;
+  /** Names the bundle withdraws. */
+  readonly withdrawn: ReadonlySet<string>;
+}
+
+/** True where a newer bundle of the same collection, among those given, has the name as it is today, or withdraws it. */
+function isSuperseded(
+  { name, digest }: ImageVerdict,
+  verified: readonly Verified[],
+  collection: Collection,
+): boolean {
+  const today = currentDigest(name, collection);
+  if (today === digest) return false;
+  return verified.some(
+    ({ own, digests, withdrawn }) =>
+      own && (today === undefined ? withdrawn.has(name) : digests.get(name) === today),
+  );
+}
+
+function tellSuperseded({ name, digest }: ImageVerdict, path: string, context: Context): void {
+  context.emit({
+    type: 'notice',
+    level: 'info',
+    code: 'superseded',
+    message: `${name}: ${inert(path, 4096)} has ${digest}, which another bundle that was given has moved on from or withdraws; left out`,
+  });
 }
 
 async function verifiedImages(
@@ -69,7 +123,7 @@ async function verifiedImages(
   fingerprints: readonly string[],
   collection: Collection,
   context: Context,
-): Promise<{ readonly images: readonly ImageVerdict[]; readonly own: boolean }> {
+): Promise<Verified> {
   let claims: TrustJudgement = await readClaims(path, context);
   const own = claims.collectionId === collection.id;
   if (!own) {
@@ -86,13 +140,13 @@ async function verifiedImages(
         }),
     );
   }
-  if (claims.manifest.base) {
-    throw new SealiftError('base-needed', 'the bundle is a delta: it holds a part of its images only', {
-      subject: inert(path, 4096),
-      hint: 'merge from the bundles that hold all of it, or export from a store with store:DIRECTORY',
-    });
-  }
-  return { images: claims.images, own };
+  return {
+    path,
+    images: claims.images,
+    digests: new Map(claims.images.map(({ name, digest }) => [name, digest])),
+    own,
+    withdrawn: new Set(claims.withdrawn.map(({ name }) => name)),
+  };
 }
 
 /** The bundle of another collection, by the first of the fingerprints that its root has. */
@@ -112,10 +166,15 @@ async function anchored(
   throw unknown();
 }
 
+function currentDigest(name: string, collection: Collection): string | undefined {
+  const target = collection.images.get(name);
+  return target && (target.sha512 === undefined ? `sha256:${target.sha256}` : `sha512:${target.sha512}`);
+}
+
 /** What the collection says of a name today must be what the bundle brings. */
 function checkCurrent(image: ImageVerdict, collection: Collection, own: boolean): void {
-  const target = collection.images.get(image.name);
-  if (!target) {
+  const digest = currentDigest(image.name, collection);
+  if (digest === undefined) {
     if (!own) return;
     throw new SealiftError(
       'name-withdrawn',
@@ -126,7 +185,6 @@ function checkCurrent(image: ImageVerdict, collection: Collection, own: boolean)
       },
     );
   }
-  const digest = target.sha512 === undefined ? `sha256:${target.sha256}` : `sha512:${target.sha512}`;
   if (digest !== image.digest) throw conflict(image, `the collection has ${digest}`);
 }
 

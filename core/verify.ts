@@ -15,9 +15,10 @@ import {
   type StreamBundle,
 } from './bundle/reader.ts';
 import type { Context } from './context.ts';
-import { type BaseHolder, baseSummary } from './delta/base.ts';
+import { baseSummary } from './delta/base.ts';
 import type { Rehearsal } from './delta/rehearsal.ts';
-import { isSealiftError, SealiftError } from './errors.ts';
+import { openVerifyBase } from './delta/verify-base.ts';
+import { SealiftError } from './errors.ts';
 import { openGate } from './gate/gate.ts';
 import { readGatePolicy } from './gate/policy-file.ts';
 import {
@@ -52,6 +53,7 @@ export async function verifyBundle(options: VerifyOptions, context: Context): Pr
   if (rehearsal) ({ context } = rehearsal);
   const checklist = new Checklist(context);
   const reader = await openBundle(options.bundle, checklist, context);
+  const closing: ({ close(): Promise<void> } | undefined)[] = [reader];
   try {
     const anchor = rehearsal?.anchor ?? (await findAnchor(reader, options, context));
     const { overrides } = options;
@@ -67,6 +69,8 @@ export async function verifyBundle(options: VerifyOptions, context: Context): Pr
         ? undefined
         : await findPolicy(options, trust.set.time, context);
     const contents = await openContents(reader, trust.manifest, context);
+    const base = rehearsal ? undefined : await openVerifyBase(trust.manifest, options, context);
+    closing.push(base);
     const judged = await judgeContent(
       trust.manifest,
       reader.head,
@@ -74,7 +78,7 @@ export async function verifyBundle(options: VerifyOptions, context: Context): Pr
       checklist,
       context,
       policy,
-      rehearsal?.base ?? (await findBase(options)),
+      rehearsal?.base ?? base?.holder,
     );
     const approved = bundleToApprove(trust.collectionId, trust.collection.version, reader.head.manifest);
     const approvals = await checkApprovals(approved, options, false, trust.set.time, checklist, context);
@@ -82,7 +86,9 @@ export async function verifyBundle(options: VerifyOptions, context: Context): Pr
     if (options.deep) {
       await checklist.run('layers', async () => {
         const { blobs, bytes } = await contents.hashAll();
-        return [undefined, `${blobs} blobs, ${formatBytes(bytes)} hashed`];
+        const named = await base?.hashNamed(judged.blobs);
+        const more = named?.blobs ? `, ${named.blobs} of the base, ${formatBytes(named.bytes)}` : '';
+        return [undefined, `${blobs} blobs, ${formatBytes(bytes)} hashed${more}`];
       });
     } else {
       checklist.skip('layers', 'not asked for: contents of layers were not read');
@@ -104,7 +110,7 @@ export async function verifyBundle(options: VerifyOptions, context: Context): Pr
       weakened: [...trust.weakened, ...waivedExpiries(judged, images)],
     };
   } finally {
-    await reader.close();
+    for (const one of closing) await one?.close();
   }
 }
 
@@ -112,21 +118,6 @@ async function rehearsalOf(options: VerifyOptions, context: Context): Promise<Re
   if (!options.rehearse) return undefined;
   const { prepareRehearsal } = await import('./delta/rehearsal.ts');
   return prepareRehearsal(options.rehearse, options.policy, options.names, context);
-}
-
-/** The store as the base of a delta, where a gate judges and there is a store. */
-async function findBase(
-  options: Pick<VerifyOptions, 'store' | 'fingerprint' | 'names'>,
-): Promise<BaseHolder | undefined> {
-  if (options.store === undefined || options.fingerprint !== undefined) return undefined;
-  const { openStore } = await import('./store/store.ts');
-  const store = await openStore(options.store, { create: false }).catch((error: unknown) => {
-    if (isSealiftError(error) && error.code === 'store-not-found') return undefined;
-    throw error;
-  });
-  return (
-    store && { words: 'the store', only: options.names, holds: (digest, size) => store.has(digest, size) }
-  );
 }
 
 /**

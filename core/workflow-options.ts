@@ -40,7 +40,9 @@ export interface KeyAccess {
 export type SinceSpec =
   | { readonly kind: 'last' }
   | { readonly kind: 'code'; readonly code: string }
-  | { readonly kind: 'file'; readonly path: string };
+  | { readonly kind: 'file'; readonly path: string }
+  /** What these deltas leave out is left out again. */
+  | { readonly kind: 'base-of'; readonly bundles: readonly string[] };
 
 export interface VolumeOutput {
   /** Bytes of each volume but the last. */
@@ -87,6 +89,8 @@ export interface ExportOptions extends KeyAccess {
   readonly dockerArchive: boolean;
   /** What the other side holds already: its layers are left out (docs/receipts-and-deltas.md). */
   readonly since?: SinceSpec | undefined;
+  /** Earlier bundles and stores in which layers are looked for that a delta among the sources leaves out. */
+  readonly blobsFrom?: readonly string[] | undefined;
   /** Whether a bundle in a directory is read back from its medium; never unless given. */
   readonly readBack?: ((directory: string) => Promise<boolean>) | undefined;
   /** Cuts the bundle into volumes, beside each other at the output's path or on one medium after another. */
@@ -152,6 +156,8 @@ export interface VerifyOptions {
   readonly rehearse?: { readonly receipt: string; readonly collection: string } | undefined;
   /** Store in which the base of a delta is looked for, where there is one. */
   readonly store?: string | undefined;
+  /** Earlier bundles and other stores in which the base of a delta is looked for; what is only there is hashed. */
+  readonly blobsFrom?: readonly string[] | undefined;
   readonly overrides: TrustOverrides;
 }
 
@@ -170,7 +176,7 @@ export interface ImportOptions {
   readonly approvals?: readonly string[] | undefined;
   /** Asked about each image when its blobs are there and before it is let in. */
   readonly checkCommand?: CheckCommand | undefined;
-  /** Earlier bundles in which the base of a delta is looked for, as bags of bytes. */
+  /** Earlier bundles and other stores in which the base of a delta is looked for, as bags of bytes. */
   readonly blobsFrom?: readonly string[] | undefined;
   /** Reads and hashes what the store has of a delta's base, instead of believing name and size. */
   readonly checkBase?: boolean | undefined;

@@ -4,6 +4,7 @@ import { SealiftError } from '../../core/errors.ts';
 import type { SourceOptions } from '../../core/transport/source.ts';
 import type { OptionGroup } from '../args.ts';
 import type { Command, Outcome, Runtime } from '../command.ts';
+import { blobsFrom, blobsFromOptions } from '../options/base.ts';
 import { encryptionFrom, encryptOptions } from '../options/encrypt.ts';
 import { makingFrom, makingOptions } from '../options/making.ts';
 import { passphraseOptions } from '../options/passphrase.ts';
@@ -24,6 +25,11 @@ const rewriteOptions = {
     value: 'SHA256',
     describe: 'takes a bundle of another collection, whose root has this fingerprint; may be given again',
   },
+  'keep-delta': {
+    kind: 'flag',
+    describe: 'of a delta: leave out again what it leaves out, for a store that has it',
+  },
+  ...blobsFromOptions,
   ...makingOptions,
   ...volumeOptions,
   ...encryptOptions,
@@ -31,7 +37,7 @@ const rewriteOptions = {
 } as const satisfies OptionGroup;
 
 const ABOUT =
-  'The result is a new version of the collection, signed by you; evidence and what publishers signed stay as they are. Names keep the digests the collection has today: a bundle that says otherwise is refused.';
+  'The result is a new version of the collection, signed by you; evidence and what publishers signed stay as they are. Names keep the digests the collection has today: a bundle that says otherwise is refused, unless another one that is given has moved on. A delta is completed by the other bundles and by --blobs-from, or stays a delta with --keep-delta.';
 
 export const bundleMergeCommand: Command = {
   words: ['bundle', 'merge'],
@@ -41,6 +47,7 @@ export const bundleMergeCommand: Command = {
   options: rewriteOptions,
   examples: [
     'sealift bundle merge march.tar april.tar -o both.tar',
+    'sealift bundle merge march.tar delta-april.tar -o whole.tar',
     'sealift bundle merge ours.tar theirs.tar --fingerprint SHA256 -o both.tar',
   ],
   run: (runtime) => rewrite(runtime, runtime.args.positionals('BUNDLE'), []),
@@ -55,7 +62,10 @@ export const bundleSubsetCommand: Command = {
     { name: 'NAME', describe: 'the images to keep', required: true, many: true },
   ],
   options: rewriteOptions,
-  examples: ['sealift bundle subset images.tar nginx:1.29 alpine:3.20 -o small.tar'],
+  examples: [
+    'sealift bundle subset images.tar nginx:1.29 alpine:3.20 -o small.tar',
+    'sealift bundle subset delta.tar nginx:1.29 --keep-delta -o small-delta.tar',
+  ],
   run: (runtime) =>
     rewrite(runtime, [runtime.args.positional('BUNDLE') ?? ''], runtime.args.positionals('NAME')),
 };
@@ -100,6 +110,8 @@ async function rewrite(
       names,
       output: { kind: 'file', path: outputFile(output, cwd) },
       platforms: await Promise.all(args.list('platform').map((text) => workflows.parsePlatform(text))),
+      keepDelta: args.flag('keep-delta'),
+      blobsFrom: blobsFrom(runtime),
       ...makingFrom(args),
       volumes: volumesFrom(runtime),
       ...(await encryptionFrom(runtime)),

@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs';
 import path from 'node:path';
 import type { Command, Runtime } from '../command.ts';
+import { blobsFrom, blobsFromOptions } from '../options/base.ts';
 import { archiveOptions, sourceOptions } from '../options/source.ts';
 import { sourceOptionsOf } from '../options/source-settings.ts';
 import { diffText } from '../output/diff-report.ts';
@@ -22,12 +23,14 @@ export const diffCommand: Command = {
       choices: ['text', 'tree', 'json'],
       describe: 'text (default), tree, or json: the same as --json',
     },
+    ...blobsFromOptions,
     ...sourceOptions,
     ...archiveOptions,
   },
   examples: [
     'sealift diff /var/lib/sealift/store /media/stick/april.tar',
     'sealift diff --files --format tree march.tar april.tar',
+    'sealift diff --files delta-april.tar delta-may.tar --blobs-from march.tar',
     'sealift diff receipt.json april.tar',
     'sealift diff alpine:3.20 alpine:3.21',
   ],
@@ -38,6 +41,7 @@ export const diffCommand: Command = {
         before: place(args.positional('FIRST') ?? '', runtime),
         after: place(args.positional('SECOND') ?? '', runtime),
         files: args.flag('files'),
+        blobsFrom: blobsFrom(runtime),
         source: await sourceOptionsOf(runtime),
       },
       await runtime.context(),

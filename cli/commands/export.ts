@@ -3,6 +3,7 @@ import path from 'node:path';
 import { inert, SealiftError } from '../../core/errors.ts';
 import type { Command } from '../command.ts';
 import { EXIT_CODES } from '../exit-codes.ts';
+import { blobsFrom, blobsFromOptions } from '../options/base.ts';
 import { transferOptions } from '../options/common.ts';
 import { contentTrustFrom, contentTrustOptions } from '../options/content-trust.ts';
 import { encryptionFrom, encryptOptions } from '../options/encrypt.ts';
@@ -77,6 +78,7 @@ export const exportCommand: Command = {
       describe:
         'leave out layers that the other side holds: a receipt or request, a code that was read out, an earlier bundle, or last',
     },
+    ...blobsFromOptions,
     ...makingOptions,
     writer: {
       kind: 'text',
@@ -108,6 +110,7 @@ export const exportCommand: Command = {
     'sealift export --since receipt.json -f images.txt -o delta.tar',
     'sealift export --since 17-T6QK-0TH7 -f images.txt -o delta.tar',
     'sealift export docker-archive:saved.tar.gz bundle:last-month.tar:quay.io/acme/app:1 -o images.tar',
+    'sealift export bundle:delta.tar --blobs-from last-month.tar -o whole.tar',
     'sealift export registry.example/acme/rules:7=file:./rules.json -o rules.tar',
     'sealift export docker-daemon:acme/app:1.0 -o app.tar',
     'sealift export docker.io/acme/app:1.0=oci:./build/app -o - | ssh carrier "cat > app.tar"',
@@ -193,6 +196,7 @@ export const exportCommand: Command = {
       includeForeign: args.flag('include-foreign'),
       concurrency,
       source,
+      blobsFrom: blobsFrom(runtime),
     };
     if (output === undefined || dryRun) {
       const preview = await workflows.previewExport(

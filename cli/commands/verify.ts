@@ -2,6 +2,7 @@ import path from 'node:path';
 import { SealiftError } from '../../core/errors.ts';
 import type { Command, Outcome, Runtime } from '../command.ts';
 import { EXIT_CODES } from '../exit-codes.ts';
+import { blobsFrom, blobsFromOptions } from '../options/base.ts';
 import {
   approvalsFrom,
   bundleFrom,
@@ -53,6 +54,7 @@ export const verifyCommand: Command = {
     deep: { kind: 'flag', describe: 'read and hash the layers too (default for a bundle)' },
     'no-deep': { kind: 'flag', describe: 'stop before the layers: signatures, expiry, manifests only' },
     silent: { kind: 'flag', alias: 's', describe: 'print nothing at all; the exit code is the answer' },
+    ...blobsFromOptions,
     ...mediumOptions,
     ...decryptOptions,
     ...judgeOptions,
@@ -64,6 +66,7 @@ export const verifyCommand: Command = {
     'sealift verify /media/stick/images.tar',
     'sealift verify --fingerprint 1f3c… images.tar docker.io/library/alpine:3.20',
     'sealift verify /media/stick/images.tar.001',
+    'sealift verify delta.tar --blobs-from last-month.tar',
     'sealift verify --policy policy.json images.tar',
     'sealift verify --as receipt.json --policy policy.json delta.tar',
     'sealift verify --report sheet.html images.tar',
@@ -90,6 +93,12 @@ export const verifyCommand: Command = {
         hint: 'the receipt says which root its gate trusts',
       });
     }
+    if (receipt !== undefined && args.list('blobs-from').length > 0) {
+      throw new SealiftError('invalid-argument', 'got both --as and --blobs-from, want one of them', {
+        subject: '--blobs-from',
+        hint: 'the receipt says which layers its gate holds',
+      });
+    }
     const bundle = args.positional('BUNDLE') ?? '';
     const { volumes, others } = volumesAmong(bundle, args.positionals('NAME'), runtime.cwd);
     const context = await runtime.context();
@@ -104,6 +113,7 @@ export const verifyCommand: Command = {
         ...(policy === undefined ? {} : { policy: path.resolve(runtime.cwd, policy) }),
         ...approvalsFrom(runtime),
         store: paths.store.path,
+        blobsFrom: blobsFrom(runtime),
         ...(receipt === undefined
           ? {}
           : { rehearse: { receipt: path.resolve(runtime.cwd, receipt), collection: paths.collection.path } }),

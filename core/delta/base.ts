@@ -5,6 +5,7 @@ import { SealiftError } from '../errors.ts';
 import type { Checklist } from '../judge.ts';
 import { type Digest, digestOfBlobPath } from '../oci/digest.ts';
 import type { BaseSummary } from '../results.ts';
+import { fullName } from '../transport/bundle/names.ts';
 import { mapLimited } from '../util/concurrency.ts';
 import { formatBytes } from '../util/format.ts';
 
@@ -12,7 +13,7 @@ import { formatBytes } from '../util/format.ts';
 export interface BaseHolder {
   /** In words: `the store`. */
   readonly words: string;
-  /** Names that are asked for; empty for all. What only others need is not missed. */
+  /** Names that are asked for, in any spelling; empty for all. What only others need is not missed. */
   readonly only: readonly string[];
   holds(digest: Digest, size: number): Promise<boolean>;
   /** Told of what is missing before the check refuses. */
@@ -77,8 +78,9 @@ export async function checkBase(
     const there = `a delta on version ${base.version}: ${size}, all in ${holder.words}`;
     if (missing.size === 0) return [undefined, there];
     const byImage = await blobsByImage();
+    const only = new Set(holder.only.map(fullName));
     const images = manifest.images.flatMap(({ name }) => {
-      if (holder.only.length > 0 && !holder.only.includes(name)) return [];
+      if (only.size > 0 && !only.has(name)) return [];
       const blobs = [...(byImage.get(name) ?? [])].filter((digest) => missing.has(digest));
       return blobs.length === 0 ? [] : [{ name, blobs }];
     });
@@ -86,12 +88,7 @@ export async function checkBase(
     if (!first) return [undefined, `${there} save ${count(missing.size, 'layer')} of images not asked for`];
     const lacking = new Set(images.flatMap(({ blobs }) => blobs));
     const bytes = [...lacking].reduce((sum, digest) => sum + (missing.get(digest) ?? 0), 0);
-    for (const { name, blobs } of images.slice(0, NAMED)) {
-      const needs = blobs.slice(0, 4).map((digest) => `${digest} (${formatBytes(missing.get(digest) ?? 0)})`);
-      const more = blobs.length > needs.length ? ` and ${blobs.length - needs.length} more` : '';
-      const message = `${name} lacks ${needs.join(', ')}${more}`;
-      context.emit({ type: 'notice', level: 'warning', code: 'base-missing', message });
-    }
+    nameLacking(images, missing, context);
     await holder.onMissing?.({
       version: manifest.version,
       base: base.version,
@@ -112,6 +109,20 @@ export async function checkBase(
   });
 }
 
-function count(number: number, what: string): string {
+/** Tells of each image what it lacks. @param sizes of what is missing */
+export function nameLacking(
+  images: Shortfall['images'],
+  sizes: ReadonlyMap<Digest, number>,
+  context: Context,
+): void {
+  for (const { name, blobs } of images.slice(0, NAMED)) {
+    const needs = blobs.slice(0, 4).map((digest) => `${digest} (${formatBytes(sizes.get(digest) ?? 0)})`);
+    const more = blobs.length > needs.length ? ` and ${blobs.length - needs.length} more` : '';
+    const message = `${name} lacks ${needs.join(', ')}${more}`;
+    context.emit({ type: 'notice', level: 'warning', code: 'base-missing', message });
+  }
+}
+
+export function count(number: number, what: string): string {
   return `${number} ${what}${number === 1 ? '' : 's'}`;
 }

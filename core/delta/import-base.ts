@@ -7,6 +7,7 @@ import { forEachLimited } from '../util/concurrency.ts';
 import type { ImportOptions } from '../workflow-options.ts';
 import type { BaseHolder, Shortfall } from './base.ts';
 import { openBlobSources } from './blobs-from.ts';
+import { holderWords } from './verify-base.ts';
 
 export interface ImportBase {
   readonly holder: BaseHolder;
@@ -34,9 +35,9 @@ export async function openImportBase(
   return {
     leftOut,
     holder: {
-      words: blobsFrom.length === 0 ? 'the store' : 'the store or the bundles named',
+      words: holderWords(true, blobsFrom),
       only,
-      holds: async (digest, size) => (await stored(digest, size)) || sources.has(digest, size),
+      holds: async (digest, size) => (await stored(digest, size)) || (await sources.has(digest, size)),
       onMissing,
     },
     async take(wanted) {

@@ -4,7 +4,7 @@ import { encodeBundleManifest } from '../bundle/manifest.ts';
 import { readClaims } from '../claims.ts';
 import type { Context } from '../context.ts';
 import { inert, SealiftError } from '../errors.ts';
-import type { Digest } from '../oci/digest.ts';
+import { blobPath, type Digest } from '../oci/digest.ts';
 import type { Collection } from '../trust/collection.ts';
 import type { SinceSpec } from '../workflow-options.ts';
 import { lastWhole } from './arrivals.ts';
@@ -39,6 +39,8 @@ export async function resolveSince(
       if (remember) await ledger.confirm({ by: 'code', version: past.version }, context.now);
       return heldBy(past);
     }
+    case 'base-of':
+      return heldByBaseOf(collection, since.bundles, context);
     case 'file':
       if (await isReceiptFile(since.path))
         return heldByReceipt(collection, ledger, since.path, context, remember);
@@ -103,6 +105,31 @@ async function exportOfCode(ledger: Ledger, text: string): Promise<PastExport> {
         : `remembered: ${known.length === 0 ? 'none' : known.slice(-8).join(', ')}; name the bundle instead: --since FILE`,
     },
   );
+}
+
+/**
+ * What deltas of this collection leave out; of several with another base each, from the oldest base on.
+ * @throws SealiftError `invalid-argument` where none of them is a delta
+ */
+async function heldByBaseOf(
+  collection: Collection,
+  bundles: readonly string[],
+  context: Context,
+): Promise<Held> {
+  const missing = new Set<string>();
+  let oldest = Number.POSITIVE_INFINITY;
+  for (const file of bundles) {
+    const { collectionId, manifest } = await readClaims(file, context);
+    if (!manifest.base) continue;
+    assertCollection(collection, collectionId, file);
+    oldest = Math.min(oldest, manifest.base.version);
+    for (const { name } of manifest.base.missing) missing.add(name);
+  }
+  if (missing.size > 0) return { version: oldest, has: (digest) => missing.has(blobPath(digest)) };
+  throw new SealiftError('invalid-argument', 'no bundle that was given is a delta', {
+    subject: '--keep-delta',
+    hint: 'leave --keep-delta out: nothing is missing',
+  });
 }
 
 /**

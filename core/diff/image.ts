@@ -2,7 +2,7 @@
 import type { Context } from '../context.ts';
 import { describeImage, type PlatformDetails } from '../image-details.ts';
 import type { Digest } from '../oci/digest.ts';
-import type { CollectedImage } from '../transport/collect.ts';
+import type { CollectedImage, ContentBlob } from '../transport/collect.ts';
 import { comparePackages } from './packages.ts';
 import type { EvidenceDiff, FileChange, ImageDiff, PlatformDiff, ValueChange } from './result.ts';
 import type { Side } from './side.ts';
@@ -18,10 +18,14 @@ export interface Pair {
   readonly after: CollectedImage;
 }
 
-/** @throws SealiftError `manifest-invalid` and what the sources give */
+/**
+ * @param bytesOf see {@link sizesOf}
+ * @throws SealiftError `manifest-invalid` and what the sources give
+ */
 export async function diffImages(
   { before, after }: Pair,
   sides: { readonly before: Side; readonly after: Side },
+  bytesOf: (image: CollectedImage) => number,
   compareFiles: CompareFiles | undefined,
   context: Context,
 ): Promise<ImageDiff> {
@@ -37,20 +41,25 @@ export async function diffImages(
     platforms: same ? [] : await comparePlatforms({ before, after }, sides, compareFiles, context),
     evidence,
     ...(packages ? { packages } : {}),
-    bytes: newBytes(after, sides),
+    bytes: bytesOf(after),
   };
 }
 
-/** Bytes of an image, evidence included, of which the other side has none. */
-export function newBytes(
-  image: CollectedImage,
-  { before, after }: { readonly before: Side; readonly after: Side },
-): number {
-  const index = after.images.indexOf(image);
-  let bytes = 0;
-  for (const blob of after.content.blobs.values())
-    if (blob.images.has(index) && !before.content.blobs.has(blob.digest)) bytes += blob.size;
-  return bytes;
+/**
+ * Bytes of each image of a side, evidence included, that the other side lacks. One pass over all blobs, however many images
+ * there are.
+ */
+export function sizesOf(
+  { images, content }: Side,
+  isHeld: (blob: ContentBlob) => boolean,
+): (image: CollectedImage) => number {
+  const sizes: number[] = images.map(() => 0);
+  for (const blob of content.blobs.values()) {
+    if (isHeld(blob)) continue;
+    for (const index of blob.images) sizes[index] = (sizes[index] ?? 0) + blob.size;
+  }
+  const byImage = new Map(images.map((image, index) => [image, sizes[index] ?? 0]));
+  return (image) => byImage.get(image) ?? 0;
 }
 
 async function comparePlatforms(

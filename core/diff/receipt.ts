@@ -2,6 +2,7 @@
 import { keyedHash, type Receipt, readReceipt } from '../delta/receipt.ts';
 import { inert, SealiftError } from '../errors.ts';
 import type { ContentBlob } from '../transport/collect.ts';
+import { sizesOf } from './image.ts';
 import type { DiffResult } from './result.ts';
 import type { Side } from './side.ts';
 
@@ -21,9 +22,10 @@ export async function diffReceipt(file: string, after: Side): Promise<DiffResult
   }
   const has = (name: string, digest: string) =>
     receipt.images.has(keyedHash(receipt.nonce, 'image', `${name}@${digest}`));
-  const brought = after.images.map((image, index) => {
+  const bytesOf = sizesOf(after, (blob) => held(blob, receipt));
+  const brought = after.images.map((image) => {
     const { name, platforms, manifest } = image;
-    return { name, digest: manifest.digest, platforms, bytes: bytesOf(after, index, receipt) };
+    return { name, digest: manifest.digest, platforms, bytes: bytesOf(image) };
   });
   const names = new Set(brought.map(({ name }) => name));
   return {
@@ -61,13 +63,6 @@ function factsOf(receipt: Receipt, file: string): DiffResult['before'] {
 /** Receipts list layers; everything else of an image travels in every bundle. */
 function held(blob: ContentBlob, receipt: Receipt): boolean {
   return blob.kind === 'layer' && receipt.blobs.has(keyedHash(receipt.nonce, 'blob', blob.digest));
-}
-
-function bytesOf(side: Side, image: number, receipt: Receipt): number {
-  let bytes = 0;
-  for (const blob of side.content.blobs.values())
-    if (blob.images.has(image) && !held(blob, receipt)) bytes += blob.size;
-  return bytes;
 }
 
 function countBlobs(side: Side, receipt: Receipt): Pick<DiffResult, 'carry' | 'shared'> {

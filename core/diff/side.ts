@@ -41,13 +41,8 @@ export async function openSide(text: string, options: SourceOptions, context: Co
   const quiet: Context = { ...context, emit: () => undefined };
   const location = await locate(text);
   const claims = location.kind === 'bundle' ? await readClaims(location.file, context) : undefined;
-  const source =
-    location.kind === 'bundle'
-      ? // A delta holds every manifest of its images, which is what is compared.
-        await (await import('../transport/bundle/source.ts')).openBundleSource(location, quiet, {
-          delta: true,
-        })
-      : await openSource(location, options, context);
+  // What a bundle tells of itself is told here already.
+  const source = await openSource(location, options, location.kind === 'bundle' ? quiet : context);
   try {
     const requests = (await namesOf(location, source, text)).map((request) => ({ ...request, source }));
     const content = await collectContent(

@@ -7,8 +7,8 @@ import { openBundleStream } from '../bundle/reader.ts';
 import { createPositionalWriter, type PositionalWriter } from '../bundle/writer-positional.ts';
 import type { Context } from '../context.ts';
 import { isSealiftError, SealiftError } from '../errors.ts';
-import { createPartial, fsyncDirectory, makeDirectory } from '../fs/durable.ts';
-import { notKept, readPastCache, tellReadBackImpossible } from '../fs/read-back.ts';
+import { createPartial, finalName, fsyncDirectory, makeDirectory } from '../fs/durable.ts';
+import { NotKept, readPastCache, tellReadBackImpossible } from '../fs/read-back.ts';
 import { assertFits, inspectFileSystem } from '../fs/space.ts';
 import type { ExportResult } from '../results.ts';
 import { inTrialOrder } from '../transport/mirrors.ts';
@@ -103,7 +103,7 @@ async function readBack(partial: string, plan: SignedPlan, context: Context): Pr
     if (!isSealiftError(error) || error.category !== 'malformed') throw error;
     // It would be gone on with as if it were good.
     await rm(partial, { force: true });
-    throw notKept(partial, error);
+    throw new NotKept(finalName(partial), error);
   } finally {
     await pieces.return();
   }
@@ -143,9 +143,11 @@ async function transferToFile(
   if (options.writer === 'sequential') {
     const handle = await createPartial(partial);
     try {
-      const stream = handle.createWriteStream({ autoClose: false, highWaterMark: 4 * 1024 * 1024 });
+      // It closes the file itself, made durable: a handle with a stream on it waits for that stream.
+      const stream = handle.createWriteStream({ flush: true, highWaterMark: 4 * 1024 * 1024 });
+      const closed = new Promise<void>((resolve) => stream.once('close', resolve));
       await writeInOrder(plan, sources, stream, options, context);
-      await handle.sync();
+      await closed;
     } finally {
       await handle.close();
     }

@@ -16,6 +16,7 @@ import {
 } from '../bundle/manifest.ts';
 import { readmeText } from '../bundle/readme.ts';
 import type { Context } from '../context.ts';
+import { assertComplete } from '../delta/completeness.ts';
 import { type LeftOut, leaveOut } from '../delta/leave-out.ts';
 import { resolveSince } from '../delta/since.ts';
 import { SealiftError } from '../errors.ts';
@@ -59,10 +60,11 @@ export async function planExport(
     await assertPolicyMet(options.policy, content, requests, context);
   }
 
+  const leftOut = there && leaveOut(content, there);
+  await assertComplete(content, leftOut, requests, sources, context);
   context.emit({ type: 'phase', phase: 'sign', title: 'signing' });
   const created = wholeSeconds(options.created ?? context.now);
   const version = await collection.reserveVersion();
-  const leftOut = there && leaveOut(content, there);
   const { head, manifest, expires, summary } = await signContent(
     collection,
     signers,
@@ -358,6 +360,10 @@ function singlePlatformManifest(
   return carried.length === 1 ? carried[0] : undefined;
 }
 
+function sinceOf(since: NonNullable<ExportOptions['since']>) {
+  return since.kind === 'base-of' ? { ...since, bundles: [...since.bundles] } : { ...since };
+}
+
 /** What makes two exports the same request, so that the second goes on with the first. */
 export function requestHash(options: ExportOptions): string {
   return sha256Hex(
@@ -377,7 +383,7 @@ export function requestHash(options: ExportOptions): string {
       ...(options.metadataOnly ? { metadataOnly: true } : {}),
       ...(options.volumes ? { volumeSize: options.volumes.size } : {}),
       ...(options.encryptTo ? { encryptTo: options.encryptTo.map(({ bytes }) => sha256Hex(bytes)) } : {}),
-      ...(options.since ? { since: { ...options.since } } : {}),
+      ...(options.since ? { since: sinceOf(options.since) } : {}),
     }),
   );
 }

@@ -1,12 +1,21 @@
 /** The sources of an export: each opened once, when first needed. */
 import type { Context } from '../context.ts';
+import type { BlobReading, BlobSources } from '../delta/blobs-from.ts';
 import { inert, isSealiftError, SealiftError } from '../errors.ts';
 import type { ContentTrustFinder } from '../evidence/content-trust/find.ts';
 import type { ContentTrustSettings } from '../evidence/content-trust/settings.ts';
+import type { Digest } from '../oci/digest.ts';
 import type { ParsedManifest } from '../oci/manifest.ts';
 import { fullName } from '../transport/bundle/names.ts';
 import type { FailedImage, ImageRequest } from '../transport/collect.ts';
-import { givenName, imageNameOf, type NamedLocation, placeOf, referenceIn } from '../transport/location.ts';
+import {
+  givenName,
+  imageNameOf,
+  type Location,
+  type NamedLocation,
+  placeOf,
+  referenceIn,
+} from '../transport/location.ts';
 import { openSource, type Source } from '../transport/source.ts';
 import type { ExportOptions } from '../workflow-options.ts';
 
@@ -19,16 +28,21 @@ export function refuseNothing(images: readonly NamedLocation[]): void {
   }
 }
 
+type SetOptions = Pick<ExportOptions, 'images' | 'source' | 'blobsFrom'>;
+
 /** The sources of a request, opened when first needed. */
 export class SourceSet {
-  readonly #options: Pick<ExportOptions, 'images' | 'source'>;
+  readonly #options: SetOptions;
   readonly #context: Context;
   /** By place, since an archive of many images is opened, and written out, once. */
   readonly #open = new Map<string, Promise<Source>>();
   readonly #failed: FailedImage[] = [];
   #images: readonly NamedLocation[];
+  /** Bundles and stores among the locations. */
+  #places: readonly Location[] | undefined;
+  #bag: Promise<BlobSources> | undefined;
 
-  constructor(options: Pick<ExportOptions, 'images' | 'source'>, context: Context) {
+  constructor(options: SetOptions, context: Context) {
     this.#options = options;
     this.#context = context;
     this.#images = options.images;
@@ -54,6 +68,7 @@ export class SourceSet {
       }
     }
     this.#images = images;
+    this.#places = undefined;
     return images;
   }
 
@@ -85,6 +100,26 @@ export class SourceSet {
     return this.#at(named.location, `image ${image}`);
   }
 
+  /**
+   * Where else than at the sources of its images a blob lies, so that bundles complete one another: in bundles and stores
+   * that other images come from, and in what `blobsFrom` names.
+   */
+  async elsewhere(blob: { readonly digest: Digest; readonly size: number }): Promise<readonly BlobReading[]> {
+    const found: BlobReading[] = [];
+    this.#places ??= placesAmong(this.#images);
+    for (const location of this.#places) {
+      const source = await this.#at(location, '');
+      if (!(await source.holds?.(blob))) continue;
+      found.push({ file: source.location, read: () => source.blob({ ...blob, mediaType: '' }) });
+    }
+    const { blobsFrom = [] } = this.#options;
+    if (blobsFrom.length === 0) return found;
+    this.#bag ??= import('../delta/blobs-from.ts').then(({ openBlobSources }) =>
+      openBlobSources(blobsFrom, this.#context),
+    );
+    return [...found, ...(await (await this.#bag).readings(blob.digest, blob.size))];
+  }
+
   #at(location: NamedLocation['location'], otherwise: string): Promise<Source> {
     const key = placeOf(location) ?? otherwise;
     const source = this.#open.get(key) ?? openSource(location, this.#options.source, this.#context);
@@ -97,7 +132,16 @@ export class SourceSet {
       // A source that could not be opened has reported that where it was asked for.
       await source.then((opened) => opened.close()).catch(() => undefined);
     }
+    await this.#bag?.then((bag) => bag.close()).catch(() => undefined);
   }
+}
+
+function placesAmong(images: readonly NamedLocation[]): readonly Location[] {
+  const places = new Map<string, Location>();
+  for (const { location } of images)
+    if (location.kind === 'bundle' || location.kind === 'store')
+      places.set(placeOf(location) ?? '', location);
+  return [...places.values()];
 }
 
 export function requestsOf(

@@ -3,28 +3,18 @@
  * interruption leaves a partial volume, a journal and a log of the volumes that are whole, and the same command goes on.
  */
 import { createHash } from 'node:crypto';
-import { readdir, rm, stat } from 'node:fs/promises';
+import { rm, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { type Journal, openJournal } from '../bundle/journal.ts';
 import { forgetOldest, type LoggedVolume, openVolumeLog, type VolumeLog } from '../bundle/volumes/log.ts';
-import {
-  assertPortableName,
-  cutVolumes,
-  MAX_VOLUMES,
-  MIN_VOLUME_SIZE,
-  type VolumeCut,
-  volumeIndexName,
-  volumeName,
-} from '../bundle/volumes/names.ts';
-import { createVolumeFiles, partialSize, type VolumeTarget } from '../bundle/volumes/sink.ts';
+import { cutVolumes, type VolumeCut, volumeIndexName, volumesText } from '../bundle/volumes/names.ts';
+import { createVolumeFiles, type VolumeTarget } from '../bundle/volumes/sink.ts';
 import { encodeVolumeIndex } from '../bundle/volumes/volume-index.ts';
 import { TaintedVolumes, writeVolumes } from '../bundle/volumes/writer.ts';
 import type { Context } from '../context.ts';
-import type { Recipients } from '../encryption/encrypt.ts';
-import { ENCRYPTED_ENDING, messageOverhead } from '../encryption/names.ts';
-import { inert, isSealiftError, SealiftError } from '../errors.ts';
+import { inert, SealiftError, toSealiftError } from '../errors.ts';
 import { makeDirectory, writeFileDurably } from '../fs/durable.ts';
-import { assertFits, inspectFileSystem } from '../fs/space.ts';
+import { NotKept } from '../fs/read-back.ts';
 import type { ExportResult, VolumeSummary } from '../results.ts';
 import type { Collection } from '../trust/collection.ts';
 import { formatBytes } from '../util/format.ts';
@@ -34,30 +24,15 @@ import { exportResult, publish } from './finish.ts';
 import { planExport, requestHash, type SignedPlan } from './plan.ts';
 import { findInterrupted, planFromJournal, sizeOf } from './resume.ts';
 import type { SourceSet } from './sources.ts';
-import { announceTransfer, digestOfPath, openTransfer } from './transfer.ts';
+import { announceTransfer, digestOfPath, openTransfer, type Transfer } from './transfer.ts';
+import { type Form, formOf, keptOf, partialOf, removePartials, volumesThere } from './volume-form.ts';
+import { createMedia, type Media } from './volume-media.ts';
 
 type FileOutput = Extract<ExportOptions['output'], { kind: 'file' }>;
 type VolumeExport = ExportOptions & { readonly volumes: VolumeOutput };
 
-/** What the volumes are files of, and what these are called. */
-interface Form {
-  /** Path of the bundle the volumes make. */
-  readonly file: string;
-  /** File name of a volume. */
-  nameOf(number: number): string;
-  /** Whom they are encrypted to, each volume a message of its own; absent where they are the plain bytes. */
-  readonly recipients?: Recipients | undefined;
-  /** Plain bytes of each volume but the last. */
-  readonly size: number;
-  /** False where one file is the whole. */
-  readonly numbered: boolean;
-}
-
 /** Bytes after which finished blobs are made durable and entered in the journal. */
 const SYNC_EVERY = 64 * 1024 * 1024;
-/** Room for the list of volumes and what a file system needs for names. */
-const SLACK = 256 * 1024;
-
 /** The stretch of the bundle that this run writes. */
 interface Stretch {
   readonly start: number;
@@ -116,8 +91,13 @@ export async function exportToVolumes(
     // The first volume may leave the house while the last is being written.
     const published = await publish(collection, plan.journal);
     const job: Job = { form, journal, log, plan, cuts };
-    const stretch = await whereToGoOn(job, context);
-    const written = await transfer(job, stretch, sources, options, context);
+    const { stretch, written } = await transfer(
+      job,
+      (directory) => whereToGoOn(job, directory, context),
+      sources,
+      options,
+      context,
+    );
     await log.finish();
     if (plan.journal.reuse) await rm(plan.journal.reuse.path, { force: true });
     await forgetOldest(path.dirname(journal.directory));
@@ -133,35 +113,6 @@ export async function exportToVolumes(
   } finally {
     await journal.close();
   }
-}
-
-async function formOf(
-  output: FileOutput,
-  { volumes, encryptTo }: ExportOptions,
-  context: Context,
-): Promise<Form> {
-  const file = path.resolve(output.path);
-  const base = path.basename(file);
-  if (volumes) assertPortableName(encryptTo ? `${base}${ENCRYPTED_ENDING}` : base);
-  if (!encryptTo) {
-    const size = volumes?.size ?? Number.MAX_SAFE_INTEGER;
-    return { file, size, numbered: true, nameOf: (number) => volumeName(base, number) };
-  }
-  const { readRecipients } = await import('../encryption/encrypt.ts');
-  const recipients = await readRecipients(encryptTo, context.now);
-  if (!volumes)
-    return { file, size: Number.MAX_SAFE_INTEGER, numbered: false, nameOf: () => base, recipients };
-  // The message has to fit where the volume was to fit.
-  const size = volumes.size - messageOverhead(recipients);
-  if (size < MIN_VOLUME_SIZE) {
-    throw new SealiftError('invalid-argument', 'a volume is too small to be encrypted', {
-      subject: '--volume-size',
-      got: volumes.size,
-      want: MIN_VOLUME_SIZE + messageOverhead(recipients),
-    });
-  }
-  const nameOf = (number: number) => `${volumeName(base, number)}${ENCRYPTED_ENDING}`;
-  return { file, size, numbered: true, nameOf, recipients };
 }
 
 function toldOf(
@@ -196,38 +147,18 @@ async function refuseExisting(form: Form, force: boolean): Promise<void> {
   });
 }
 
-/** Paths of volumes of this bundle in a directory. */
-async function volumesThere(directory: string, form: Form, but?: number): Promise<readonly string[]> {
-  const known = new Set(Array.from({ length: MAX_VOLUMES }, (_, index) => form.nameOf(index + 1)));
-  if (but !== undefined) known.delete(form.nameOf(but));
-  const names = await readdir(directory).catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT') return [];
-    throw error;
-  });
-  return names.filter((name) => known.has(name)).map((name) => path.join(directory, name));
-}
-
-/** Where a volume is while it is being written. */
-function partialOf({ nameOf }: Form, directory: string, number: number): string {
-  return path.join(directory, `.${nameOf(number)}.partial`);
-}
-
-async function removePartials(form: Form, cuts: readonly VolumeCut[]): Promise<void> {
-  for (const { number } of cuts) await rm(partialOf(form, path.dirname(form.file), number), { force: true });
-}
-
-/** Bytes of a partial volume that can be gone on from; none of a message. */
-async function keptOf(form: Form, directory: string, number: number): Promise<number> {
-  return form.recipients ? 0 : partialSize(directory, path.basename(form.file), number);
-}
-
 /** Volumes that are whole, from the first on without a gap. */
 function contiguous(volumes: readonly LoggedVolume[]): readonly LoggedVolume[] {
   return volumes.filter(({ number }, index) => number === index + 1);
 }
 
 /** Behind the volumes that are whole, and in the partial one behind the blobs that are. */
-async function whereToGoOn({ form, journal, log, plan, cuts }: Job, context: Context): Promise<Stretch> {
+async function whereToGoOn(
+  { form, journal, log, plan, cuts }: Job,
+  /** Where the next volume goes. */
+  directory: string,
+  context: Context,
+): Promise<Stretch> {
   const { layout, blobs } = plan.bundle;
   const end = layout.size;
   const done = await journal.done();
@@ -259,7 +190,7 @@ async function whereToGoOn({ form, journal, log, plan, cuts }: Job, context: Con
       message: `volumes 1 to ${whole.length} were written earlier; ${there.length} of them are not in ${inert(path.dirname(file))}. If they are on no other medium either, --only-volume makes one again`,
     });
   }
-  const partial = await keptOf(form, path.dirname(file), whole.length + 1);
+  const partial = await keptOf(form, directory, whole.length + 1);
   const start = safe > border && safe <= border + partial ? safe : border;
   return { start, end };
 }
@@ -273,14 +204,134 @@ async function missingOf({ file, nameOf }: Form, volumes: readonly LoggedVolume[
   return missing;
 }
 
-/** Writes a stretch of the bundle into its volumes; those that were written. */
+/** How often one volume is begun anew before the run ends. */
+const MAX_ATTEMPTS = 5;
+
+interface Transferred {
+  /** What the first attempt set out to write. */
+  readonly stretch: Stretch;
+  readonly written: readonly VolumeSummary[];
+}
+
+/**
+ * Writes the bundle into its volumes. Where a place gave wrong bytes and there is another, and where a medium was full or
+ * kept other bytes and there is somebody to change it, the volumes concerned are written again in the same run.
+ */
 async function transfer(
-  { form, journal, log, plan, cuts }: Job,
-  { start, end }: Stretch,
+  job: Job,
+  whereTo: (directory: string) => Promise<Stretch>,
   sources: SourceSet,
   options: VolumeExport,
   context: Context,
-): Promise<VolumeSummary[]> {
+): Promise<Transferred> {
+  const { form, cuts } = job;
+  const media = createMedia(form, cuts.length, options.volumes, context);
+  const written = new Map<number, VolumeSummary>();
+  const attempts = new Map<number, number>();
+  let first: Stretch | undefined;
+  const source = await openTransfer(job.plan, sources, context);
+  try {
+    for (;;) {
+      const stretch = await whereTo(media.directory());
+      first ??= stretch;
+      const progress: Progress = { cut: undefined, failure: undefined };
+      try {
+        await writeStretch(job, stretch, { media, source, written, progress }, options, context);
+        return { stretch: first, written: [...written.values()] };
+      } catch (error) {
+        const number = error instanceof TaintedVolumes ? error.first : (progress.cut?.number ?? 0);
+        const tried = (attempts.get(number) ?? 0) + 1;
+        attempts.set(number, tried);
+        if (error instanceof TaintedVolumes) {
+          await discard(error.first, media.directory(), job, options.volumes.only);
+          for (const known of [...written.keys()]) if (known >= error.first) written.delete(known);
+          const { size = 0 } = job.plan.bundle.layout.byName.get(error.blob) ?? {};
+          if (tried >= MAX_ATTEMPTS || !(await source.distrust(error.blob, size))) throw error.cause;
+          tellOtherPlace(error, context);
+          continue;
+        }
+        const problem =
+          error === progress.failure
+            ? problemOfMedium(error, progress.cut, cuts.length, media.directory())
+            : undefined;
+        if (!problem || !progress.cut) throw error;
+        if (tried >= MAX_ATTEMPTS || !(await media.change(progress.cut, problem))) throw problem;
+      }
+    }
+  } finally {
+    await source.close();
+  }
+}
+
+function tellOtherPlace({ blob, first }: TaintedVolumes, context: Context): void {
+  context.emit({
+    type: 'notice',
+    level: 'warning',
+    code: 'source-damaged',
+    message: `a place gave wrong bytes for ${digestOfPath(blob)}; another one is asked, and what was written from volume ${first} on is written again`,
+  });
+}
+
+/** A medium that is full or keeps other bytes, told of the volume; undefined for everything else. */
+function problemOfMedium(
+  error: unknown,
+  cut: VolumeCut | undefined,
+  total: number,
+  directory: string,
+): SealiftError | undefined {
+  const known = toSealiftError(error);
+  if (!cut || !(known instanceof NotKept || known.code === 'destination-full')) return undefined;
+  const { number, size } = cut;
+  const whole =
+    number === 1 ? '' : `${volumesText(range(number - 1))} ${number === 2 ? 'is' : 'are'} whole; `;
+  const goesOn = `run the same command again; it goes on with volume ${number}`;
+  if (known instanceof NotKept) {
+    return new SealiftError('destination-failed', `the medium did not keep volume ${number} of ${total}`, {
+      subject: known.subject,
+      hint: `${whole}put another medium in its place and ${goesOn}`,
+      cause: known,
+    });
+  }
+  return new SealiftError(
+    'destination-full',
+    `the medium is full in the middle of volume ${number} of ${total}, ${formatBytes(size)}`,
+    {
+      subject: inert(directory, 4096),
+      got: number - 1,
+      want: total,
+      hint: `${whole}free some space, or put a larger medium in its place, and ${goesOn}`,
+      cause: known,
+    },
+  );
+}
+
+function range(to: number): readonly number[] {
+  return Array.from({ length: to }, (_, index) => index + 1);
+}
+
+interface Progress {
+  /** The volume that is being written. */
+  cut: VolumeCut | undefined;
+  /** What the medium answered last, where that was an error; everything else is no matter of the medium. */
+  failure: unknown;
+}
+
+interface Writing {
+  readonly media: Media;
+  readonly source: Transfer;
+  /** By number. */
+  readonly written: Map<number, VolumeSummary>;
+  readonly progress: Progress;
+}
+
+/** Writes a stretch of the bundle. */
+async function writeStretch(
+  { form, journal, log, plan, cuts }: Job,
+  { start, end }: Stretch,
+  { media, source, written, progress }: Writing,
+  options: VolumeExport,
+  context: Context,
+): Promise<void> {
   const base = path.basename(form.file);
   const { bundle } = plan;
   const before = (await log.read()).volumes;
@@ -292,7 +343,6 @@ async function transfer(
   const manifestBytes =
     plan.journal.head.find(({ name }) => name === 'sealift.json')?.bytes ?? Buffer.alloc(0);
   const manifestSha256 = createHash('sha256').update(manifestBytes).digest('hex');
-  const media = createMedia(form, cuts.length, options.volumes, context);
   const readBack = options.volumes.readBack ?? options.readBack ?? (async () => false);
   const { recipients, nameOf } = form;
   const files = recipients
@@ -301,10 +351,22 @@ async function transfer(
         context,
       )
     : createVolumeFiles({ directory: media.directory, base, readBack }, context);
+  const onMedium = <T>(work: Promise<T>): Promise<T> =>
+    work.catch((error: unknown) => {
+      progress.failure = error;
+      throw error;
+    });
   const target: VolumeTarget = {
     async open(cut, from) {
       if (from === 0) await media.prepare(cut);
-      return files.open(cut, from);
+      progress.cut = cut;
+      const sink = await onMedium(files.open(cut, from));
+      return {
+        write: (chunk) => onMedium(sink.write(chunk)),
+        sync: () => onMedium(sink.sync()),
+        finish: () => onMedium(sink.finish()),
+        close: () => sink.close(),
+      };
     },
   };
   const coming = bundle.blobs.filter(
@@ -312,7 +374,6 @@ async function transfer(
   );
   const sizes = new Map(coming.map(({ name, size }) => [name, size]));
   announceTransfer(coming, options.volumes.only === undefined ? start : 0, context);
-  const written: VolumeSummary[] = [];
   /** Verified, and perhaps not durable yet. */
   let pending: string[] = [];
   let pendingBytes = 0;
@@ -322,85 +383,75 @@ async function transfer(
     pendingBytes = 0;
     await journal.markDone(names);
   };
-  const source = await openTransfer(plan, sources, context);
-  try {
-    await writeVolumes({
-      plan: bundle,
-      cuts,
-      start,
-      end,
-      target,
-      pool: context.pool,
-      signal: context.signal,
-      prefixes,
-      async blob(name, size) {
-        context.emit({ type: 'blob', state: 'started', digest: digestOfPath(name), bytes: 0, size });
-        return source.open(name, size);
-      },
-      async onVolume(cut, sha256, prefix) {
-        const known = before.find(({ number }) => number === cut.number);
-        if (options.volumes.only !== undefined && known && known.sha256 !== sha256) {
-          throw new SealiftError('internal', `volume ${cut.number} has other bytes than before`, {
-            got: sha256,
-            want: known.sha256,
-          });
-        }
-        await mark();
-        hashes[cut.number - 1] = sha256;
-        const directory = media.directory();
-        // Of messages there is no list: each finds its own damage, and nothing of the bundle is told.
-        if (!recipients) {
-          await writeFileDurably(
-            path.join(directory, volumeIndexName(base)),
-            encodeVolumeIndex({
-              name: base,
-              manifestSha256,
-              size: bundle.layout.size,
-              volumeSize: form.size,
-              hashes,
-            }),
-          );
-        }
-        if (options.volumes.only === undefined)
-          await log.add({ number: cut.number, sha256, ...(prefix === undefined ? {} : { prefix }) });
-        const place = path.join(directory, nameOf(cut.number));
-        written.push({ number: cut.number, path: place, size: cut.size, sha256 });
-        if (!form.numbered) return;
-        context.emit({
-          type: 'notice',
-          level: 'info',
-          code: 'volume-written',
-          message: `volume ${cut.number} of ${cuts.length}: ${inert(place, 4096)}`,
+  await writeVolumes({
+    plan: bundle,
+    cuts,
+    start,
+    end,
+    target,
+    pool: context.pool,
+    signal: context.signal,
+    prefixes,
+    async blob(name, size) {
+      context.emit({ type: 'blob', state: 'started', digest: digestOfPath(name), bytes: 0, size });
+      return source.open(name, size);
+    },
+    async onVolume(cut, sha256, prefix) {
+      const known = before.find(({ number }) => number === cut.number);
+      if (options.volumes.only !== undefined && known && known.sha256 !== sha256) {
+        throw new SealiftError('internal', `volume ${cut.number} has other bytes than before`, {
+          got: sha256,
+          want: known.sha256,
         });
-      },
-      onVerified(name, size) {
-        pending.push(name);
-        pendingBytes += size;
-      },
-      async onBlob(sync) {
-        if (pendingBytes < SYNC_EVERY) return;
-        await sync();
-        await mark();
-      },
-      onProgress(name, bytes, size) {
-        context.emit({
-          type: 'blob',
-          state: bytes === sizes.get(name) ? 'done' : 'progress',
-          digest: digestOfPath(name),
-          bytes,
-          size,
-        });
-      },
-    });
-    await mark();
-  } catch (error) {
-    if (!(error instanceof TaintedVolumes)) throw error;
-    await discard(error.first, media.directory(), { form, log, cuts });
-    throw error.cause;
-  } finally {
-    await source.close();
-  }
-  return written;
+      }
+      await mark();
+      hashes[cut.number - 1] = sha256;
+      const directory = media.directory();
+      // Of messages there is no list: each finds its own damage, and nothing of the bundle is told.
+      if (!recipients) {
+        await writeFileDurably(
+          path.join(directory, volumeIndexName(base)),
+          encodeVolumeIndex({
+            name: base,
+            manifestSha256,
+            size: bundle.layout.size,
+            volumeSize: form.size,
+            hashes,
+          }),
+        );
+      }
+      if (options.volumes.only === undefined)
+        await log.add({ number: cut.number, sha256, ...(prefix === undefined ? {} : { prefix }) });
+      const place = path.join(directory, nameOf(cut.number));
+      written.set(cut.number, { number: cut.number, path: place, size: cut.size, sha256 });
+      if (!form.numbered) return;
+      context.emit({
+        type: 'notice',
+        level: 'info',
+        code: 'volume-written',
+        message: `volume ${cut.number} of ${cuts.length}: ${inert(place, 4096)}`,
+      });
+    },
+    onVerified(name, size) {
+      pending.push(name);
+      pendingBytes += size;
+    },
+    async onBlob(sync) {
+      if (pendingBytes < SYNC_EVERY) return;
+      await sync();
+      await mark();
+    },
+    onProgress(name, bytes, size) {
+      context.emit({
+        type: 'blob',
+        state: bytes === sizes.get(name) ? 'done' : 'progress',
+        digest: digestOfPath(name),
+        bytes,
+        size,
+      });
+    },
+  });
+  await mark();
 }
 
 /** Volumes that hold bytes of a blob that was not right are nothing to go on from. */
@@ -408,101 +459,18 @@ async function discard(
   first: number,
   directory: string,
   { form, log, cuts }: Pick<Job, 'form' | 'log' | 'cuts'>,
+  only: number | undefined,
 ): Promise<void> {
+  // A volume that is made again says nothing about the others, which were whole.
+  if (only !== undefined) {
+    await rm(partialOf(form, directory, only), { force: true });
+    return;
+  }
   await log.forget(first);
   for (const { number } of cuts.slice(first - 1)) {
     await rm(partialOf(form, directory, number), { force: true });
     await rm(path.join(directory, form.nameOf(number)), { force: true });
   }
-}
-
-interface Media {
-  /** Where the volume that is being written goes. */
-  readonly directory: () => string;
-  /** Sees to it that the next volume has a place; asks for another medium where it has none here. */
-  prepare(cut: VolumeCut): Promise<void>;
-}
-
-function createMedia(form: Form, total: number, volumes: VolumeOutput, context: Context): Media {
-  const base = path.basename(form.file);
-  const overhead = form.recipients ? messageOverhead(form.recipients) : 0;
-  let directory = path.dirname(form.file);
-  /** The file system that was written to last; undefined where a person has just said that there is one. */
-  let device: bigint | undefined;
-
-  /**
-   * A stick that is pulled out may leave its directory behind, or somebody makes it anew: what is written then goes to the
-   * disk below.
-   */
-  async function assertStill(): Promise<void> {
-    const { dev } = await stat(directory, { bigint: true });
-    if (device !== undefined && device !== dev) {
-      throw new SealiftError('destination-failed', 'the medium is not there any more', {
-        subject: inert(directory, 4096),
-        hint: 'put it back and run the same command again; it goes on where it stopped',
-      });
-    }
-    device = dev;
-  }
-
-  /** What a run that was killed left of a list. */
-  async function sweep(): Promise<void> {
-    const start = `.${volumeIndexName(base)}~`;
-    for (const name of await readdir(directory))
-      if (name.startsWith(start)) await rm(path.join(directory, name), { force: true });
-  }
-
-  /** Why a volume cannot go where the medium is now; undefined where it can. */
-  async function unfit(cut: VolumeCut): Promise<SealiftError | undefined> {
-    const others = await volumesThere(directory, form, cut.number);
-    const needed = cut.size + overhead - (await keptOf(form, directory, cut.number));
-    const facts = await inspectFileSystem(directory);
-    try {
-      assertFits(facts, needed + SLACK, cut.size + overhead, directory);
-    } catch (error) {
-      if (isSealiftError(error) && error.code === 'destination-full') return error;
-      throw error;
-    }
-    if (volumes.changeMedia !== true || others.length === 0) return undefined;
-    return new SealiftError('destination-exists', 'there is a volume of this bundle on it already');
-  }
-
-  return {
-    directory: () => directory,
-    async prepare(cut) {
-      for (let asked = 0; ; asked += 1) {
-        context.signal.throwIfAborted();
-        await assertStill();
-        await sweep();
-        const problem = await unfit(cut);
-        if (!problem) return;
-        const { medium } = volumes;
-        const answer = await medium?.({
-          purpose: 'write',
-          wanted: [cut.number],
-          total,
-          name: base,
-          directory,
-          ...(asked === 0 ? {} : { problem: problem.message }),
-        });
-        if (answer === undefined) {
-          throw new SealiftError(
-            'medium-needed',
-            `volume ${cut.number} of ${total}, ${formatBytes(cut.size)}, needs another medium: ${problem.message}`,
-            {
-              subject: inert(directory, 4096),
-              got: cut.number - 1,
-              want: total,
-              hint: `put another medium in its place and run the same command again; it goes on with volume ${cut.number}`,
-            },
-          );
-        }
-        directory = answer;
-        device = undefined;
-        await makeDirectory(directory);
-      }
-    },
-  };
 }
 
 /**
@@ -550,7 +518,8 @@ async function remakeVolume(
   }
   await rm(partialOf(form, path.dirname(file), only), { force: true });
   const stretch = { start: cut.offset, end: cut.offset + cut.size };
-  const written = await transfer({ form, journal, log, plan, cuts }, stretch, sources, options, context);
+  const job = { form, journal, log, plan, cuts };
+  const { written } = await transfer(job, async () => stretch, sources, options, context);
   const result = await exportResult(
     collection,
     file,

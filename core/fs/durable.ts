@@ -55,6 +55,12 @@ export async function sweepTemporary(directories: readonly string[]): Promise<vo
   }
 }
 
+/** What a partial file (`.NAME.partial`) is called when it is whole. */
+export function finalName(partial: string): string {
+  const name = path.basename(partial).replace(/^\.|\.partial$/g, '');
+  return path.join(path.dirname(partial), name);
+}
+
 /** An empty file to be written for long, in the place of whatever is there: a link on a stick is replaced, never followed. */
 export async function createPartial(file: string): Promise<FileHandle> {
   await rm(file, { force: true });

@@ -105,11 +105,13 @@ export function tellReadBackImpossible(directory: string, context: Pick<Context,
   });
 }
 
-/** The medium has other bytes than were written. */
-export function notKept(file: string, cause?: unknown): SealiftError {
-  return new SealiftError('destination-failed', 'the medium did not keep what was written to it', {
-    subject: inert(file),
-    hint: 'use another medium, and run the same command again; what is good is kept',
-    cause,
-  });
+/** The medium has other bytes than were written (`destination-failed`). */
+export class NotKept extends SealiftError {
+  constructor(file: string, cause?: unknown) {
+    super('destination-failed', 'the medium did not keep what was written to it', {
+      subject: inert(file, 4096),
+      hint: 'use another medium, and run the same command again; what is good is kept',
+      cause,
+    });
+  }
 }

@@ -77,6 +77,10 @@ export interface Source {
   tagged?(subject: Digest): Promise<readonly TaggedEvidence[]>;
   /** Full names of the images, where the source holds a fixed number of them and knows their names. */
   names?(): Promise<readonly SourceName[]>;
+  /** Whether the blob lies here with that size; only what can tell without asking anybody. */
+  holds?(blob: { readonly digest: Digest; readonly size: number }): Promise<boolean>;
+  /** Version of the bundle whose layers it leaves out, where it is a delta. */
+  readonly base?: number | undefined;
   /** True for a child of an index that was left out when the index came here. */
   omits?(digest: Digest): boolean;
   close(): Promise<void>;

@@ -6,8 +6,8 @@ import { type FileHandle, lstat, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
 import type { Context } from '../../context.ts';
 import { inert, SealiftError } from '../../errors.ts';
-import { createPartial, fsyncDirectory, reopenPartial } from '../../fs/durable.ts';
-import { hashPastCache, notKept, tellReadBackImpossible } from '../../fs/read-back.ts';
+import { createPartial, finalName, fsyncDirectory, reopenPartial } from '../../fs/durable.ts';
+import { hashPastCache, NotKept, tellReadBackImpossible } from '../../fs/read-back.ts';
 import type { StreamSink } from '../../pool/pool.ts';
 import { type VolumeCut, volumeName } from './names.ts';
 
@@ -175,7 +175,7 @@ export async function assertKept(file: string, sha256: string, context: Context)
   context.emit({
     type: 'phase',
     phase: 'read-back',
-    title: `reading ${inert(path.basename(file).replace(/^\.|\.partial$/g, ''))} back from the medium`,
+    title: `reading ${inert(path.basename(finalName(file)))} back from the medium`,
   });
   const found = await hashPastCache(file, ['sha256'], context.pool, context.signal);
   if (!found) {
@@ -185,7 +185,7 @@ export async function assertKept(file: string, sha256: string, context: Context)
   if (found.hashes.sha256 === sha256) return;
   // It would be gone on with as if it were good.
   await rm(file, { force: true });
-  throw notKept(file);
+  throw new NotKept(finalName(file));
 }
 
 /** Bytes of a partial volume that are there; 0 where there is none. */

@@ -41,9 +41,12 @@ const INLINE_BYTES = 64 * 1024;
 export class TaintedVolumes extends Error {
   /** Number of the first volume that holds bytes of the blob. */
   readonly first: number;
-  constructor(first: number, cause: unknown) {
+  /** The blob: `blobs/ALG/HEX`. */
+  readonly blob: string;
+  constructor(first: number, blob: string, cause: unknown) {
     super('volumes hold bytes of a blob that is not right', { cause });
     this.first = first;
+    this.blob = blob;
   }
 }
 
@@ -183,7 +186,7 @@ export async function writeVolumes(options: VolumeWriterOptions): Promise<void> 
           const content = await options.blob(name, size);
           await (borders.length > 0 ? writeAcross(place, content, borders) : writeWhole(place, content));
         } catch (error) {
-          throw isWrongContent(error) ? new TaintedVolumes(volumeAt(contentOffset), error) : error;
+          throw isWrongContent(error) ? new TaintedVolumes(volumeAt(contentOffset), name, error) : error;
         }
       }
       await roller.put(contentOffset + size, END_BLOCKS.subarray(0, paddingSize));

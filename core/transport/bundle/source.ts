@@ -3,7 +3,7 @@ import { parseBundleManifest } from '../../bundle/manifest.ts';
 import { openBundleAt } from '../../bundle/open.ts';
 import type { Context } from '../../context.ts';
 import { inert, SealiftError } from '../../errors.ts';
-import { blobPath, isDigest } from '../../oci/digest.ts';
+import { blobPath, type Digest, digestOfBlobPath, isDigest } from '../../oci/digest.ts';
 import type { Location } from '../location.ts';
 import type { Source } from '../source.ts';
 import { readTagged } from '../tagged.ts';
@@ -11,24 +11,17 @@ import { findByName, madeHere } from './names.ts';
 
 /**
  * Reads a bundle without a gate: its form and every digest are checked, its signatures are not, and a notice says so.
- * @param options.delta takes a delta too, of which some layers are not there
- * @throws SealiftError as `openBundleAt()`; `base-needed` for a delta
+ * Of a delta some layers are not there (`base-needed` where they are read).
+ * @throws SealiftError as `openBundleAt()`
  */
 export async function openBundleSource(
   location: Extract<Location, { kind: 'bundle' }>,
   context: Context,
-  options: { readonly delta?: boolean } = {},
 ): Promise<Source> {
   const { file } = location;
   const bundle = await openBundleAt({ path: file }, context);
   try {
     const manifest = parseBundleManifest(bundle.head.manifest, context.limits);
-    if (manifest.base && !options.delta) {
-      throw new SealiftError('base-needed', 'the bundle is a delta: it holds a part of its images only', {
-        subject: inert(file),
-        hint: 'import it, then export from the store with store:DIRECTORY',
-      });
-    }
     bundle.accept(manifest);
     context.emit({
       type: 'notice',
@@ -36,6 +29,8 @@ export async function openBundleSource(
       code: 'bundle-not-verified',
       message: `${inert(file)} is taken as it is, without asking who signed it; to pass on only what was verified, import it and export from store:DIRECTORY`,
     });
+    const { base } = manifest;
+    const leftOut = new Set<Digest>(base?.missing.map(({ name }) => digestOfBlobPath(name)));
     const omitted = new Set(manifest.images.flatMap((image) => image.omitted.map(({ digest }) => digest)));
     return {
       location: inert(`bundle:${file}`),
@@ -56,6 +51,13 @@ export async function openBundleSource(
       },
       async blob({ digest, size }) {
         const place = bundle.blob(blobPath(digest));
+        if (!place && leftOut.has(digest)) {
+          throw new SealiftError(
+            'base-needed',
+            `the bundle is a delta on version ${base?.version} and leaves this layer out`,
+            { subject: digest, hint: 'name an earlier bundle or a store that has it: --blobs-from EARLIER' },
+          );
+        }
         if (!place)
           throw new SealiftError('blob-missing', `the bundle has no ${blobPath(digest)}`, {
             subject: inert(file),
@@ -86,6 +88,8 @@ export async function openBundleSource(
           digest,
           ...madeHere({ digestMadeHere }),
         })),
+      holds: async ({ digest, size }) => bundle.blob(blobPath(digest))?.size === size,
+      ...(base ? { base: base.version } : {}),
       omits: (digest) => omitted.has(digest),
       close: () => bundle.close(),
     };

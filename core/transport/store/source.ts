@@ -63,6 +63,7 @@ export async function openStoreSource(
         digest: image.digest,
         ...madeHere(image),
       })),
+    holds: ({ digest, size }) => store.has(digest, size),
     omits: (digest) => omitted.has(digest),
     close: async () => {},
   };

@@ -38,6 +38,8 @@ export interface Question {
   readonly registry?: URL | undefined;
   /** Makes it a POST; such a request follows no redirect. */
   readonly form?: URLSearchParams | undefined;
+  /** Asks for the status alone (HEAD). */
+  readonly statusOnly?: boolean | undefined;
 }
 
 const REDIRECTS = new Set([301, 302, 303, 307, 308]);
@@ -140,7 +142,7 @@ async function exchange(
   signal: AbortSignal,
   mayRepeat: boolean,
 ): Promise<http.IncomingMessage> {
-  const { url, form } = question;
+  const { url, form, statusOnly } = question;
   const headers: Record<string, string> = {
     'User-Agent': 'sealift',
     'Accept-Encoding': 'identity',
@@ -157,7 +159,7 @@ async function exchange(
     const request = (url.protocol === 'https:' ? https : http).request(url, {
       agent,
       headers,
-      method: payload ? 'POST' : 'GET',
+      method: payload ? 'POST' : statusOnly ? 'HEAD' : 'GET',
       signal,
       maxHeaderSize: MAX_HEADER_BYTES,
     });

@@ -186,7 +186,7 @@ function mediaTypeOf(answer: Answer): string {
 
 async function fetchReferrers(registry: Registry, subject: Digest): Promise<Referrers> {
   const fromApi = await askReferrersApi(registry, subject);
-  const fromTag = await readFallbackTag(registry, subject);
+  const fromTag = await readFallbackTag(registry, subject, fromApi !== undefined);
   const byDigest = new Map<Digest, Descriptor>();
   for (const descriptor of [...(fromApi ?? []), ...fromTag]) {
     if (!byDigest.has(descriptor.digest)) byDigest.set(descriptor.digest, descriptor);
@@ -200,9 +200,37 @@ async function fetchTagged(registry: Registry, subject: Digest): Promise<readonl
   return found.flatMap((one) => one ?? []);
 }
 
+/**
+ * Whether there surely is no such tag. Most are not there, and registries count only what is fetched against their
+ * limits. A list of tags would answer for all at once, and cannot be believed: caches list what they hold, and fetch
+ * the rest when it is asked for.
+ */
+async function isAbsent({ session, repository, context }: Registry, tag: string): Promise<boolean> {
+  const url = new URL(`manifests/${tag}`, repository.base);
+  return retrying(
+    async () => {
+      const answer = await ask(
+        session,
+        repository,
+        { url, headers: { Accept: MANIFEST_TYPES }, statusOnly: true },
+        context,
+      );
+      const { status } = answer;
+      if (status === 429 || (status >= 500 && status !== 501))
+        throw await statusFailure(answer, session, context, `no manifest ${tag}`);
+      await discardBody(answer, session);
+      // Whoever cannot answer such a question is asked for the manifest.
+      return status === 404;
+    },
+    session.options,
+    context,
+  );
+}
+
 /** Undefined where there is no such tag; any other failure might hide a signature. */
 async function fetchTag(registry: Registry, tag: string): Promise<TaggedEvidence | undefined> {
   try {
+    if (await isAbsent(registry, tag)) return undefined;
     return { tag, manifest: await fetchManifest(registry, tag) };
   } catch (error) {
     if (!isSealiftError(error)) throw error;
@@ -326,7 +354,12 @@ function fallbackTag(subject: Digest): string {
   return `${digestAlgorithm(subject)}-${digestHex(subject).slice(0, 64)}`;
 }
 
-async function readFallbackTag(registry: Registry, subject: Digest): Promise<readonly Descriptor[]> {
+/** @param isUnlikely the registry has the API, so that only old clients have written such a tag */
+async function readFallbackTag(
+  registry: Registry,
+  subject: Digest,
+  isUnlikely: boolean,
+): Promise<readonly Descriptor[]> {
   const { context, repository } = registry;
   const tag = fallbackTag(subject);
   const ignore = (why: string): readonly Descriptor[] => {
@@ -339,6 +372,7 @@ async function readFallbackTag(registry: Registry, subject: Digest): Promise<rea
     return [];
   };
   let answer: SourceManifest;
+  if (isUnlikely && (await isAbsent(registry, tag))) return [];
   try {
     answer = await fetchManifest(registry, tag);
   } catch (error) {

@@ -130,10 +130,26 @@ describe('tags of cosign', () => {
     expect(await carry()).toMatchObject({ requires: [], evidence: [] });
   });
 
+  it('cost no more than the question whether they are there, where they are not', async () => {
+    await push([PIECES[0] as Piece]);
+    const before = registry.requests.length;
+    await carry();
+    const asked = registry.requests.slice(before);
+    const count = (pattern: RegExp) => asked.filter((line) => pattern.test(line)).length;
+    const manifests = 1 + image.children.length + 1;
+    expect(count(/^GET .*\/referrers\//)).toBe(manifests);
+    // The index by its tag, its children, and the signature by its own tag.
+    expect(count(/^GET .*\/manifests\//)).toBe(manifests);
+    expect(count(/^HEAD .*\.(sig|att|sbom)$/)).toBe(3 * manifests);
+    // The tag that lists evidence where there is no API.
+    expect(count(/^HEAD .*\/manifests\/sha256-[0-9a-f]{64}$/)).toBe(manifests);
+    expect(count(/^HEAD /)).toBe(4 * manifests);
+  });
+
   it('are left behind where that is asked for', async () => {
     await push();
     expect((await carry({ excludeTagged: true })).evidence).toEqual([]);
-    expect(registry.requests.filter((line) => /^GET .*\.(sig|att|sbom)$/.test(line))).toEqual([]);
+    expect(registry.requests.filter((line) => /^(?:GET|HEAD) .*\.(sig|att|sbom)$/.test(line))).toEqual([]);
     expect((await carry({ includeEvidence: false })).evidence).toEqual([]);
   });
 

@@ -5,14 +5,15 @@
 import { createHash, type Hash } from 'node:crypto';
 import { readSync, writeSync, writevSync } from 'node:fs';
 import type { ErrorCode } from '../errors.ts';
-import type { HashAlgorithm, Hashes } from './pool.ts';
+import { placeBlob } from './place-blob.ts';
+import { type HashAlgorithm, type Hashes, PLACE_MAX, type PlaceJob, type PlaceOutcome } from './pool.ts';
 
 /** Bytes of one block of a stream's ring. Larger ones only keep more memory in flight. */
 export const BLOCK_BYTES: number = 256 * 1024;
-/** Bytes of one read of a range. */
-const RANGE_BYTES = 1024 * 1024;
-/** Blocks of a range job before others have their turn. */
-const BLOCKS_PER_TURN = 4;
+/** Bytes of one read of a range: what is hashed and written next has to be in the processor's cache still. */
+const RANGE_BYTES = 128 * 1024;
+/** Steps of a job before others have their turn. */
+const STEPS_PER_TURN = 32;
 const PROGRESS_INTERVAL_MS = 100;
 
 /** Bits of a job's flag, which pool and worker share. */
@@ -35,6 +36,12 @@ export type Request =
       readonly flag: Int32Array;
     }
   | {
+      readonly type: 'place';
+      readonly id: number;
+      readonly jobs: readonly PlaceJob[];
+      readonly flag: Int32Array;
+    }
+  | {
       readonly type: 'stream';
       readonly id: number;
       readonly target: Place | undefined;
@@ -54,6 +61,7 @@ export interface PlainError {
   readonly code?: string | undefined;
   readonly errno?: number | undefined;
   readonly syscall?: string | undefined;
+  readonly path?: string | undefined;
 }
 
 export type Reply =
@@ -61,6 +69,7 @@ export type Reply =
   | { readonly type: 'free'; readonly id: number; readonly block: Uint8Array | undefined }
   | { readonly type: 'progress'; readonly id: number; readonly bytes: number }
   | { readonly type: 'done'; readonly id: number; readonly hashes: Hashes; readonly bytes: number }
+  | { readonly type: 'placed'; readonly id: number; readonly outcomes: readonly PlaceOutcome[] }
   | { readonly type: 'failed'; readonly id: number; readonly error: PlainError }
   | { readonly type: 'aborted'; readonly id: number };
 
@@ -72,6 +81,11 @@ interface RangeState extends Hashing {
   readonly request: Request & { readonly type: 'range' };
   done: number;
   reported: number;
+}
+
+interface PlaceState {
+  readonly request: Request & { readonly type: 'place' };
+  readonly outcomes: PlaceOutcome[];
 }
 
 interface StreamState extends Hashing {
@@ -115,8 +129,8 @@ function writeAllFully(fd: number, pieces: readonly Uint8Array[], position: numb
 
 function plainError(error: unknown): PlainError {
   if (!(error instanceof Error)) return { message: String(error) };
-  const { message, code, errno, syscall } = error as NodeJS.ErrnoException;
-  return { message, code, errno, syscall };
+  const { message, code, errno, syscall, path } = error as NodeJS.ErrnoException;
+  return { message, code, errno, syscall, path };
 }
 
 /**
@@ -125,17 +139,32 @@ function plainError(error: unknown): PlainError {
  */
 export function createEngine(post: (reply: Reply) => void, soon: (turn: () => void) => void): Engine {
   const streams = new Map<number, StreamState>();
-  const ranges: RangeState[] = [];
+  const tasks: (RangeState | PlaceState)[] = [];
   let turning = false;
   let buffer: Uint8Array | undefined;
+  let placeBuffer: Uint8Array | undefined;
 
-  /** One read of the range; true when the job is over. */
-  function step(state: RangeState): boolean {
-    const { id, source, size, target, flag } = state.request;
+  /** One piece of the work; true when the job is over. */
+  function step(state: RangeState | PlaceState): boolean {
+    const { id, flag } = state.request;
     if ((Atomics.load(flag, 0) & FLAG_ABORT) !== 0) {
       post({ type: 'failed', id, error: { message: 'stopped', sealift: 'cancelled' } });
       return true;
     }
+    return 'outcomes' in state ? stepPlace(state) : stepRange(state);
+  }
+
+  function stepPlace({ request: { id, jobs }, outcomes }: PlaceState): boolean {
+    const job = jobs[outcomes.length];
+    placeBuffer ??= new Uint8Array(PLACE_MAX);
+    if (job) outcomes.push(placeBlob(job, placeBuffer));
+    if (outcomes.length < jobs.length) return false;
+    post({ type: 'placed', id, outcomes });
+    return true;
+  }
+
+  function stepRange(state: RangeState): boolean {
+    const { id, source, size, target } = state.request;
     if (state.done < size) {
       buffer ??= new Uint8Array(RANGE_BYTES);
       const wanted = Math.min(buffer.length, size - state.done);
@@ -162,21 +191,21 @@ export function createEngine(post: (reply: Reply) => void, soon: (turn: () => vo
 
   function turn(): void {
     turning = false;
-    const state = ranges.shift();
+    const state = tasks.shift();
     if (!state) return;
     let over = false;
     try {
-      for (let i = 0; i < BLOCKS_PER_TURN && !over; i += 1) over = step(state);
+      for (let i = 0; i < STEPS_PER_TURN && !over; i += 1) over = step(state);
     } catch (error) {
       over = true;
       post({ type: 'failed', id: state.request.id, error: plainError(error) });
     }
-    if (!over) ranges.push(state);
+    if (!over) tasks.push(state);
     scheduleTurn();
   }
 
   function scheduleTurn(): void {
-    if (turning || ranges.length === 0) return;
+    if (turning || tasks.length === 0) return;
     turning = true;
     soon(turn);
   }
@@ -207,12 +236,16 @@ export function createEngine(post: (reply: Reply) => void, soon: (turn: () => vo
     handle(request) {
       switch (request.type) {
         case 'range':
-          ranges.push({
+          tasks.push({
             request,
             hashes: startHashes(request.algorithms),
             done: 0,
             reported: performance.now(),
           });
+          scheduleTurn();
+          return;
+        case 'place':
+          tasks.push({ request, outcomes: [] });
           scheduleTurn();
           return;
         case 'stream':

@@ -20,6 +20,27 @@ export interface RangeJob {
   readonly onProgress?: ((bytes: number) => void) | undefined;
 }
 
+/** Bytes a blob has at most that `place` takes. */
+export const PLACE_MAX: number = 1024 * 1024;
+
+/** A small blob that becomes a file, or several names of one file. */
+export interface PlaceJob {
+  /** A file that holds nothing but the blob; links are not followed. Or where it lies in an open file. */
+  readonly source: { readonly file: string } | { readonly fd: number; readonly offset: number };
+  /** At most `PLACE_MAX`. */
+  readonly size: number;
+  readonly algorithm: HashAlgorithm;
+  /** Lower-case hex. */
+  readonly hash: string;
+  /** Each is written, or linked, under its temporary name, and renamed when it is whole. */
+  readonly names: readonly { readonly temporary: string; readonly file: string }[];
+  /** The file of the source gets another name instead of being copied, where the file system can do that. */
+  readonly share: boolean;
+}
+
+/** `missing`: there is no such source; `damaged`: it has another size or hash. Nothing was made of it then. */
+export type PlaceOutcome = 'placed' | 'missing' | 'damaged';
+
 export interface StreamJob {
   /** Where the bytes also go, in order from this offset; without it they are only hashed. */
   readonly target?: { readonly fd: number; readonly offset: number } | undefined;
@@ -53,6 +74,12 @@ export interface WorkerPool {
    * @throws SealiftError `bundle-truncated` when the source ends early; file system errors as they come.
    */
   range(job: RangeJob): Promise<Hashes>;
+  /**
+   * Makes files of small blobs: each is read and hashed, written where its hash is right, fsynced and renamed; their
+   * directories are not fsynced. Goes on behind what is missing or damaged, and ends at the first other failure.
+   * @throws file system errors as they come; what was placed before stays.
+   */
+  place(jobs: readonly PlaceJob[], signal?: AbortSignal): Promise<readonly PlaceOutcome[]>;
   /** A sink for bytes that come over the main thread, such as a registry's answer. */
   stream(job: StreamJob): StreamSink;
   close(): Promise<void>;

@@ -10,7 +10,16 @@ import {
   type Reply,
   type Request,
 } from './engine.ts';
-import type { Hashes, RangeJob, StreamJob, StreamSink, WorkerPool } from './pool.ts';
+import {
+  type Hashes,
+  PLACE_MAX,
+  type PlaceJob,
+  type PlaceOutcome,
+  type RangeJob,
+  type StreamJob,
+  type StreamSink,
+  type WorkerPool,
+} from './pool.ts';
 
 export interface WorkerPoolOptions {
   /** Number of threads; 0 does the same work on the calling thread. Threads start when there is work for them. */
@@ -21,8 +30,14 @@ export interface WorkerPoolOptions {
 
 /** Blocks a stream may have in flight. */
 const BLOCKS_PER_STREAM = 4;
-/** Range jobs one worker has at the same time; more wait. */
-const RANGES_PER_WORKER = 2;
+/**
+ * What one worker has to do at the same time; more waits for whoever is free first, so that all end together. Behind a little
+ * work there is more at hand, so that the worker need not ask for it.
+ */
+const TASKS_PER_WORKER = 2;
+const LITTLE_WORK = 8 * 1024 * 1024;
+/** What a file costs, in bytes. */
+const FILE_COST = 128 * 1024;
 /** Spare blocks kept for the next stream. */
 const SPARE_BLOCKS = 16;
 /** How long abort() holds the thread for a write that is under way. */
@@ -76,14 +91,16 @@ interface Job {
 /** A thread, or the calling thread in its place. */
 interface Lane {
   readonly jobs: Map<number, Job>;
-  ranges: number;
+  tasks: number;
+  /** Bytes of its tasks. */
+  load: number;
   send(request: Request, transfer?: readonly ArrayBuffer[]): void;
   /** Keeps the process alive exactly while there are jobs. */
   settle(): void;
   stop(): Promise<void>;
 }
 
-interface WaitingRange {
+interface WaitingTask {
   start(lane: Lane): void;
   fail(error: Error): void;
 }
@@ -97,7 +114,8 @@ function createInlineLane(): Lane {
   const soon = (turn: () => void) => setImmediate(() => stopped || turn());
   const lane: Lane = {
     jobs: new Map(),
-    ranges: 0,
+    tasks: 0,
+    load: 0,
     send: (request) => soon(() => engine.handle(request)),
     settle: noop,
     stop: () => {
@@ -117,7 +135,8 @@ function createThreadLane(entry: URL, onExit: (lane: Lane) => void): Lane {
   let stopping = false;
   const lane: Lane = {
     jobs: new Map(),
-    ranges: 0,
+    tasks: 0,
+    load: 0,
     send: (request, transfer = []) => worker.postMessage(request, transfer),
     settle: () => (lane.jobs.size > 0 ? worker.ref() : worker.unref()),
     stop: async () => {
@@ -152,7 +171,7 @@ export function createWorkerPool(options: WorkerPoolOptions): WorkerPool {
   const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
   const entry = options.entry ?? new URL(`./hash-worker.${extension}`, import.meta.url);
   const lanes: Lane[] = [];
-  const waiting: WaitingRange[] = [];
+  const waiting: WaitingTask[] = [];
   const spare: Uint8Array[] = [];
   let nextId = 1;
   let closed = false;
@@ -180,13 +199,16 @@ export function createWorkerPool(options: WorkerPoolOptions): WorkerPool {
     return addLane();
   }
 
+  function hasRoom(lane: Lane): boolean {
+    return lane.tasks === 0 || (lane.tasks < TASKS_PER_WORKER && lane.load < LITTLE_WORK);
+  }
+
   function startWaiting(): void {
     while (waiting.length > 0 && !closed) {
-      const free = lanes.filter(({ ranges }) => ranges < RANGES_PER_WORKER);
+      const free = lanes.filter(hasRoom);
       if (free.length === 0 && lanes.length >= Math.max(1, size)) return;
       let lane = pickLane();
-      if (lane.ranges >= RANGES_PER_WORKER)
-        lane = free.reduce((a, b) => (a.jobs.size <= b.jobs.size ? a : b));
+      if (!hasRoom(lane)) lane = free.reduce((a, b) => (a.jobs.size <= b.jobs.size ? a : b));
       waiting.shift()?.start(lane);
     }
   }
@@ -204,8 +226,16 @@ export function createWorkerPool(options: WorkerPoolOptions): WorkerPool {
     lane.settle();
   }
 
-  function range(job: RangeJob): Promise<Hashes> {
-    const { source, size: bytes, target, algorithms, signal, onProgress } = job;
+  /** Has a task done by whichever lane is free first. `take` is told what comes back, and true is its end. */
+  function run(
+    task: {
+      readonly load: number;
+      readonly signal: AbortSignal | undefined;
+      readonly request: (id: number, flag: Int32Array) => Request;
+    },
+    take: (reply: Reply) => boolean,
+  ): Promise<void> {
+    const { load, signal } = task;
     if (closed) return Promise.reject(closedError());
     const cancelled = () => new SealiftError('cancelled', 'stopped', { cause: signal?.reason });
     if (signal?.aborted) return Promise.reject(cancelled());
@@ -220,30 +250,30 @@ export function createWorkerPool(options: WorkerPoolOptions): WorkerPool {
         queued.fail(cancelled());
       };
       const settle = () => signal?.removeEventListener('abort', onAbort);
-      const queued: WaitingRange = {
+      const queued: WaitingTask = {
         fail(error) {
           settle();
           reject(error);
         },
         start(lane) {
           started = true;
-          lane.ranges += 1;
+          lane.tasks += 1;
+          lane.load += load;
           const over = () => {
             settle();
-            lane.ranges -= 1;
+            lane.tasks -= 1;
+            lane.load -= load;
             release(lane, id);
           };
           const id = register(lane, {
             reply(reply) {
-              if (reply.type === 'progress') onProgress?.(reply.bytes);
-              if (reply.type === 'done') {
-                over();
-                resolve(reply.hashes);
-                startWaiting();
-              }
               if (reply.type === 'failed') {
                 over();
                 reject(reply.error.sealift === 'cancelled' ? cancelled() : reviveError(reply.error));
+                startWaiting();
+              } else if (take(reply)) {
+                over();
+                resolve();
                 startWaiting();
               }
             },
@@ -252,13 +282,44 @@ export function createWorkerPool(options: WorkerPoolOptions): WorkerPool {
               reject(error);
             },
           });
-          lane.send({ type: 'range', id, source, size: bytes, target, algorithms, flag });
+          lane.send(task.request(id, flag));
         },
       };
       signal?.addEventListener('abort', onAbort, { once: true });
       waiting.push(queued);
       startWaiting();
     });
+  }
+
+  async function range(job: RangeJob): Promise<Hashes> {
+    const { source, size: bytes, target, algorithms, signal, onProgress } = job;
+    let hashes: Hashes = {};
+    await run(
+      {
+        load: bytes,
+        signal,
+        request: (id, flag) => ({ type: 'range', id, source, size: bytes, target, algorithms, flag }),
+      },
+      (reply) => {
+        if (reply.type === 'progress') onProgress?.(reply.bytes);
+        if (reply.type === 'done') hashes = reply.hashes;
+        return reply.type === 'done';
+      },
+    );
+    return hashes;
+  }
+
+  async function place(jobs: readonly PlaceJob[], signal?: AbortSignal): Promise<readonly PlaceOutcome[]> {
+    if (jobs.some(({ size }) => size > PLACE_MAX)) {
+      throw new SealiftError('internal', `a blob is too large to be placed: want at most ${PLACE_MAX} bytes`);
+    }
+    const load = jobs.reduce((sum, job) => sum + job.size, jobs.length * FILE_COST);
+    let outcomes: readonly PlaceOutcome[] = [];
+    await run({ load, signal, request: (id, flag) => ({ type: 'place', id, jobs, flag }) }, (reply) => {
+      if (reply.type === 'placed') outcomes = reply.outcomes;
+      return reply.type === 'placed';
+    });
+    return outcomes;
   }
 
   function stream(job: StreamJob): StreamSink {
@@ -443,6 +504,7 @@ export function createWorkerPool(options: WorkerPoolOptions): WorkerPool {
   return {
     size,
     range,
+    place,
     stream,
     async close() {
       if (closed) return;

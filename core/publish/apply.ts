@@ -5,6 +5,7 @@
 import type { Context } from '../context.ts';
 import { SealiftError } from '../errors.ts';
 import { type Digest, digestOf } from '../oci/digest.ts';
+import { PLACE_MAX } from '../pool/pool.ts';
 import { forEachLimited } from '../util/concurrency.ts';
 import { formatBytes } from '../util/format.ts';
 import type { BlobSource, Companion, Destination, Listed, ObjectToPut } from './destination.ts';
@@ -152,8 +153,9 @@ export async function preparePublication(
   const work: Work[] = [];
   const toSend = { blobs: 0, bytes: 0 };
   const lost = new Set<Digest>();
-  for (const [digest, keys] of groupBlobs(planned.filter(({ kind }) => kind === 'blob'))) {
-    const size = keys[0]?.size ?? 0;
+  const blobs = groupBlobs(planned.filter(({ kind }) => kind === 'blob'));
+  await forEachLimited(blobs, options.concurrency, context.signal, async ([digest, keys]) => {
+    const { size } = keys[0];
     const present: PlannedObject[] = [];
     const missing: PlannedObject[] = [];
     for (const object of keys) {
@@ -166,17 +168,18 @@ export async function preparePublication(
     }
     tally.present.blobs += present.length;
     tally.present.bytes += present.length * size;
-    if (missing.length === 0) continue;
+    const [first, ...others] = missing;
+    if (!first) return;
     if (present.length === 0 && source.has && !(await source.has(digest))) {
       lost.add(digest);
-      continue;
+      return;
     }
     if (present.length === 0) {
       toSend.blobs += 1;
       toSend.bytes += size;
     }
-    work.push({ from: present[0]?.key, missing });
-  }
+    work.push({ from: present[0]?.key, missing: [first, ...others] });
+  });
   const broken = lost.size === 0 ? new Set<string>() : reachingTo(plan, lost);
   const isWhole = ({ digest, kind }: PlannedObject): boolean =>
     !broken.has(digest) || (kind !== 'manifest' && kind !== 'tag');
@@ -192,12 +195,16 @@ export async function preparePublication(
       context.emit({ type: 'transfer', ...toSend, skippedBytes: tally.present.bytes });
       const [root = []] = stages;
       for (const object of root) await putPlanned(object, there, destination, source, tally, dryRun, context);
-      await forEachLimited(work, options.concurrency, context.signal, async ({ from, missing }) => {
+      const { large, batches } = portion(work, destination.putSmall !== undefined && !dryRun);
+      await forEachLimited(large, options.concurrency, context.signal, async ({ from, missing }) => {
         let copyFrom = from;
         for (const object of missing) {
           copyFrom = await putBlob(object, copyFrom, destination, source, tally, dryRun, context);
         }
       });
+      await forEachLimited(batches, options.concurrency, context.signal, (batch) =>
+        putBatch(batch, destination, source, tally, context),
+      );
       if (!dryRun) await destination.flush();
     },
     async finish(beforeTags) {
@@ -247,8 +254,11 @@ export async function preparePublication(
 interface Work {
   /** A key the destination has the blob at. */
   readonly from: string | undefined;
-  readonly missing: readonly PlannedObject[];
+  readonly missing: Keys;
 }
+
+/** Where one blob belongs. */
+type Keys = readonly [PlannedObject, ...PlannedObject[]];
 
 function isEmptied(listKey: string, gone: readonly string[]): boolean {
   const base = listKey.slice(0, -'tags/list'.length);
@@ -292,14 +302,67 @@ function placeOfTag(key: string): string {
 
 // ---------------------------------------------------------------- sending
 
-function groupBlobs(objects: readonly PlannedObject[]): ReadonlyMap<Digest, readonly PlannedObject[]> {
-  const groups = new Map<Digest, PlannedObject[]>();
+function groupBlobs(objects: readonly PlannedObject[]): ReadonlyMap<Digest, Keys> {
+  const groups = new Map<Digest, [PlannedObject, ...PlannedObject[]]>();
   for (const object of objects) {
     const group = groups.get(object.digest);
     if (group) group.push(object);
     else groups.set(object.digest, [object]);
   }
   return groups;
+}
+
+/** A batch of small blobs: enough to be worth a message, not so much that one worker ends long after the others. */
+const BATCH_BLOBS = 64;
+const BATCH_BYTES = 4 * PLACE_MAX;
+
+/** Blobs that go one by one, the largest first so that none of them is begun when all others are done, and small ones. */
+function portion(
+  work: readonly Work[],
+  inBatches: boolean,
+): { readonly large: readonly Work[]; readonly batches: readonly (readonly Work[])[] } {
+  const isSmall = ({ from, missing: [{ size }] }: Work): boolean =>
+    inBatches && from === undefined && size <= PLACE_MAX;
+  const batches: Work[][] = [];
+  let bytes = Number.POSITIVE_INFINITY;
+  for (const one of work.filter(isSmall)) {
+    const last = batches.at(-1);
+    const { size } = one.missing[0];
+    if (!last || last.length === BATCH_BLOBS || bytes + size > BATCH_BYTES) {
+      batches.push([one]);
+      bytes = size;
+    } else {
+      last.push(one);
+      bytes += size;
+    }
+  }
+  const large = work.filter((one) => !isSmall(one)).sort((a, b) => b.missing[0].size - a.missing[0].size);
+  return { large, batches };
+}
+
+async function putBatch(
+  batch: readonly Work[],
+  destination: Destination,
+  source: BlobSource,
+  tally: Tally,
+  context: Context,
+): Promise<void> {
+  for (const { missing } of batch) {
+    const [{ digest, size }] = missing;
+    context.emit({ type: 'blob', state: 'started', digest, bytes: 0, size });
+  }
+  await destination.putSmall?.(
+    batch.map(({ missing: [first, ...others] }) => [toPut(first), ...others.map(toPut)]),
+    source,
+  );
+  for (const { missing } of batch) {
+    const [{ digest, size }] = missing;
+    context.emit({ type: 'blob', state: 'done', digest, bytes: size, size });
+    tally.sent.blobs += 1;
+    tally.sent.bytes += size;
+    tally.copied.blobs += missing.length - 1;
+    tally.copied.bytes += (missing.length - 1) * size;
+  }
 }
 
 /** Puts one blob at one key; resolves to where it can be copied from next. */

@@ -24,13 +24,9 @@ export function referrersIndex(manifests: readonly Referrer[]): string {
 }
 
 /** Walks in a store: an index may list what was not carried. */
-export function storeReader(store: Pick<Store, 'openBlob' | 'readBlob'>): GraphReader {
+export function storeReader(store: Pick<Store, 'blobSize' | 'readBlob'>): GraphReader {
   return {
-    exists: async (digest) => {
-      const blob = await store.openBlob(digest);
-      await blob?.handle.close();
-      return blob !== undefined;
-    },
+    exists: async (digest) => (await store.blobSize(digest)) !== undefined,
     read: (digest, max) => store.readBlob(digest, max),
   };
 }
@@ -109,11 +105,8 @@ export function signaturesOf(nodes: Iterable<GraphNode>): ReadonlyMap<Digest, re
 /** Blobs of a store, to be published. */
 export function sourceOfStore(store: Store): BlobSource & Required<Pick<BlobSource, 'has'>> {
   return {
-    async has(digest) {
-      const blob = await store.openBlob(digest);
-      await blob?.handle.close();
-      return blob !== undefined;
-    },
+    has: async (digest) => (await store.blobSize(digest)) !== undefined,
+    fileOf: (digest) => store.blobFile(digest),
     async open(digest) {
       const blob = await store.openBlob(digest);
       if (!blob) throw new SealiftError('blob-missing', 'the store has no such blob', { subject: digest });

@@ -36,11 +36,16 @@ export interface Examined {
 export interface BlobSource {
   /** Whether it can be opened; all of them where this is not there. */
   has?(digest: Digest): Promise<boolean>;
+  /** The file that holds the blob and nothing else, where it is known without looking whether it is there. */
+  fileOf?(digest: Digest): string | undefined;
   /** @throws SealiftError `blob-missing` */
   open(digest: Digest): Promise<OpenBlob>;
   /** A small blob, whole and verified. */
   read(digest: Digest, max: number): Promise<Uint8Array>;
 }
+
+/** What is to be put at several keys; all have one digest and size. */
+export type SmallBlob = readonly [ObjectToPut, ...ObjectToPut[]];
 
 /** A blob to be read from `offset`; the descriptor is open until `close`. */
 export interface OpenBlob {
@@ -77,6 +82,12 @@ export interface Destination {
   read(key: string, max: number): Promise<Buffer | undefined>;
   /** Puts a blob, which is hashed on its way. @throws SealiftError `digest-mismatch` where the source is damaged */
   putBlob(object: ObjectToPut, source: BlobSource, progress: (bytes: number) => void): Promise<void>;
+  /**
+   * Puts small blobs (`PLACE_MAX`), each at all its keys, and hashes each on its way. Absent where many at once are no faster
+   * than one after the other.
+   * @throws SealiftError `blob-missing`; `digest-mismatch` where the source is damaged. Others may have been put then.
+   */
+  putSmall?(blobs: readonly SmallBlob[], source: BlobSource): Promise<void>;
   /** Puts a blob that is at another key already. False where that is not possible; then it is sent. */
   copyBlob(from: string, object: ObjectToPut): Promise<boolean>;
   /** Puts a document in one step: readers see the old one or the new one. */

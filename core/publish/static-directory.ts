@@ -3,6 +3,7 @@
  * Every file is written beside its place, fsynced and renamed. Manifests lie there twice, once under their plain key and
  * once with a suffix that tells a web server their media type.
  */
+import { constants } from 'node:fs';
 import {
   copyFile,
   type FileHandle,
@@ -29,7 +30,17 @@ import {
 import { acquireLock, type Lock } from '../fs/lock.ts';
 import { digestAlgorithm, digestHex, digestOf, isDigest } from '../oci/digest.ts';
 import { DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST } from '../oci/media-types.ts';
-import type { BlobSource, Companion, Destination, Listed, ObjectToPut, OpenBlob } from './destination.ts';
+import type { PlaceJob } from '../pool/pool.ts';
+import { forEachLimited, mapLimited } from '../util/concurrency.ts';
+import type {
+  BlobSource,
+  Companion,
+  Destination,
+  Listed,
+  ObjectToPut,
+  OpenBlob,
+  SmallBlob,
+} from './destination.ts';
 import { ROOT_KEY } from './plan.ts';
 import {
   caddyfile,
@@ -54,6 +65,11 @@ const MANIFEST_KEY = /^v2\/.+\/manifests\/[^/]+$/;
 const PLAIN_KEY = /^[A-Za-z0-9._:/@-]+$/;
 const FALLBACK_KEY = /\/manifests\/sha256-[0-9a-f]{64}$/;
 const TEMPORARY = /^\..+~[0-9a-f]{12}$/;
+
+/** Files looked at, and directories made durable, at once. */
+const LOOKS = 16;
+/** Bytes of a large blob after which what was written is sent to the disk, while the rest is still hashed. */
+const FLUSH_BYTES = 32 * 1024 * 1024;
 
 export interface StaticDirectoryOptions {
   readonly directory: string;
@@ -114,7 +130,7 @@ export function openStaticDirectory(options: StaticDirectoryOptions, context: Co
     const temporary = await prepare(file);
     try {
       await link(blob.file, temporary);
-      const named = await open(temporary, 'r');
+      const named = await open(temporary, constants.O_RDONLY | constants.O_NOFOLLOW);
       try {
         const algorithm = digestAlgorithm(object.digest);
         const { size } = await named.stat();
@@ -144,7 +160,8 @@ export function openStaticDirectory(options: StaticDirectoryOptions, context: Co
     }
   }
 
-  async function walk(relative: string, found: Map<string, Listed>): Promise<void> {
+  /** Everything below, by key; with its size where `look` asks for it. */
+  async function walk(relative: string, found: Map<string, Listed>, look: boolean): Promise<void> {
     let entries: Awaited<ReturnType<typeof readEntries>>;
     try {
       entries = await readEntries(path.join(directory, relative));
@@ -152,11 +169,12 @@ export function openStaticDirectory(options: StaticDirectoryOptions, context: Co
       if (isCode(error, 'ENOENT', 'ENOTDIR')) return;
       throw error;
     }
+    const files: string[] = [];
     for (const entry of entries) {
       context.signal.throwIfAborted();
       const key = `${relative}${entry.name}`;
       if (entry.isDirectory()) {
-        await walk(`${key}/`, found);
+        await walk(`${key}/`, found, look);
       } else if (entry.isFile() && !TEMPORARY.test(entry.name)) {
         const tilde = key.lastIndexOf('~.');
         if (tilde >= 0) {
@@ -164,10 +182,40 @@ export function openStaticDirectory(options: StaticDirectoryOptions, context: Co
           const suffixes = twins.get(plain) ?? new Set();
           twins.set(plain, suffixes.add(key.slice(tilde)));
         } else if (key !== ROOT_FILE) {
-          found.set(key, { size: (await lstat(path.join(directory, key))).size });
+          files.push(key);
         }
       }
     }
+    const sizes = look
+      ? await mapLimited(files, LOOKS, context.signal, async (key) => {
+          const { size } = await lstat(path.join(directory, key));
+          return size;
+        })
+      : [];
+    for (const [at, key] of files.entries()) found.set(key, { size: sizes[at] ?? 0 });
+  }
+
+  /** What a thread is to do for a blob; what has to be open for it is added to `lent`. */
+  async function placeJob(
+    [first, ...others]: SmallBlob,
+    source: BlobSource,
+    lent: OpenBlob[],
+  ): Promise<PlaceJob> {
+    const { digest, size } = first;
+    const names: { temporary: string; file: string }[] = [];
+    for (const { key } of [first, ...others]) {
+      const file = fileOf(key);
+      names.push({ temporary: await prepare(file), file });
+    }
+    const algorithm = digestAlgorithm(digest);
+    const job = { size, algorithm, hash: digestHex(digest), names, share: options.hardLink === true };
+    const file = source.fileOf?.(digest);
+    if (file !== undefined) return { ...job, source: { file } };
+    const blob = await source.open(digest);
+    lent.push(blob);
+    if (blob.size !== size) throw damagedSource(first);
+    if (blob.file !== undefined && blob.offset === 0) return { ...job, source: { file: blob.file } };
+    return { ...job, source: { fd: blob.fd, offset: blob.offset } };
   }
 
   async function isSame(file: string, object: ObjectToPut): Promise<boolean> {
@@ -178,7 +226,7 @@ export function openStaticDirectory(options: StaticDirectoryOptions, context: Co
   /** Tags of this sync, and those that others left, by what their files say. */
   async function allTags(objects: readonly ObjectToPut[]): Promise<readonly MappedTag[]> {
     const found = new Map<string, Listed>();
-    await walk('v2/', found);
+    await walk('v2/', found, false);
     const all = new Map<string, MappedTag>();
     const isTagKey = (key: string): boolean =>
       // Names end up in configurations: what is no name of a repository and a tag is nobody's tag.
@@ -207,23 +255,35 @@ export function openStaticDirectory(options: StaticDirectoryOptions, context: Co
     },
     async check(keys) {
       // What stands in the way from before: a file where a folder must be, or the other way round.
+      const folders = new Map<string, Map<string, boolean>>();
       for (const [at, wantDirectory] of shapesOf(keys)) {
-        const stats = await lstat(path.join(directory, at)).catch((error: unknown) => {
-          if (isCode(error, 'ENOENT', 'ENOTDIR')) return undefined;
+        const folder = path.dirname(at);
+        const names = folders.get(folder) ?? new Map<string, boolean>();
+        folders.set(folder, names.set(path.basename(at), wantDirectory));
+      }
+      for (const [folder, names] of folders) {
+        const entries = await readEntries(path.join(directory, folder)).catch((error: unknown) => {
+          if (isCode(error, 'ENOENT', 'ENOTDIR')) return [];
           throw error;
         });
-        if (stats === undefined || (wantDirectory ? stats.isDirectory() : stats.isFile())) continue;
-        throw new SealiftError(
-          'destination-failed',
-          `something else is in the way: want a ${wantDirectory ? 'folder' : 'file'}`,
-          { subject: path.join(directory, at), hint: 'remove it, or choose another directory' },
-        );
+        for (const entry of entries) {
+          const wantDirectory = names.get(entry.name);
+          if (wantDirectory === undefined || (wantDirectory ? entry.isDirectory() : entry.isFile())) continue;
+          throw new SealiftError(
+            'destination-failed',
+            `something else is in the way: want a ${wantDirectory ? 'folder' : 'file'}`,
+            {
+              subject: path.join(directory, folder, entry.name),
+              hint: 'remove it, or choose another directory',
+            },
+          );
+        }
       }
     },
     async list(prefixes) {
       const found = new Map<string, Listed>();
       twins.clear();
-      for (const prefix of prefixes) await walk(prefix, found);
+      for (const prefix of prefixes) await walk(prefix, found, true);
       return found;
     },
     async holds(object, listed) {
@@ -268,14 +328,20 @@ export function openStaticDirectory(options: StaticDirectoryOptions, context: Co
         if (options.hardLink && (await shareBlob(object, blob, progress))) return;
         await place(fileOf(object.key), async (handle) => {
           const algorithm = digestAlgorithm(object.digest);
-          const hashes = await context.pool.range({
-            source: { fd: blob.fd, offset: blob.offset },
-            size: object.size,
-            target: { fd: handle.fd, offset: 0 },
-            algorithms: [algorithm],
-            signal: context.signal,
-            onProgress: progress,
-          });
+          const early = flushEarly(handle);
+          const hashes = await context.pool
+            .range({
+              source: { fd: blob.fd, offset: blob.offset },
+              size: object.size,
+              target: { fd: handle.fd, offset: 0 },
+              algorithms: [algorithm],
+              signal: context.signal,
+              onProgress: (bytes) => {
+                early.reached(bytes);
+                progress(bytes);
+              },
+            })
+            .finally(early.settled);
           if (blob.size === object.size && hashes[algorithm] === digestHex(object.digest)) return;
           throw damagedSource(object);
         });
@@ -283,17 +349,33 @@ export function openStaticDirectory(options: StaticDirectoryOptions, context: Co
         await blob.close();
       }
     },
+    async putSmall(blobs, source) {
+      const lent: OpenBlob[] = [];
+      try {
+        const jobs: PlaceJob[] = [];
+        for (const blob of blobs) jobs.push(await placeJob(blob, source, lent));
+        const outcomes = await context.pool.place(jobs, context.signal);
+        for (const [at, [object]] of blobs.entries()) {
+          if (outcomes[at] === 'missing') throw missingBlob(object);
+          if (outcomes[at] !== 'placed') throw damagedSource(object);
+        }
+      } catch (error) {
+        throw explain(error, (error as NodeJS.ErrnoException).path ?? directory);
+      } finally {
+        for (const one of lent) await one.close();
+      }
+    },
     async copyBlob(from, object) {
       const file = fileOf(object.key);
       const temporary = await prepare(file);
       try {
-        // One file under two names; a file system that has no such thing gets a copy.
-        await link(fileOf(from), temporary).catch((error: unknown) => {
+        // One file under two names, durable with its directory; a file system that has no such thing gets a copy.
+        await link(fileOf(from), temporary).catch(async (error: unknown) => {
           if (!isCode(error, ...NO_LINK)) throw error;
-          return copyFile(fileOf(from), temporary);
+          await copyFile(fileOf(from), temporary);
+          const handle = await open(temporary, 'r');
+          await handle.sync().finally(() => handle.close());
         });
-        const handle = await open(temporary, 'r');
-        await handle.sync().finally(() => handle.close());
         await rename(temporary, file);
         return true;
       } catch (error) {
@@ -312,7 +394,7 @@ export function openStaticDirectory(options: StaticDirectoryOptions, context: Co
       for (const other of SUFFIXES.values()) if (other !== suffix) await rm(file + other, { force: true });
     },
     async flush() {
-      for (const one of dirty) await fsyncDirectory(one);
+      await forEachLimited(dirty, LOOKS, context.signal, fsyncDirectory);
       dirty.clear();
     },
     async remove(keys) {
@@ -359,6 +441,39 @@ export function damagedSource(object: Pick<ObjectToPut, 'digest'>): SealiftError
     subject: object.digest,
     hint: 'import its bundle again; then run the same command again',
   });
+}
+
+function missingBlob({ digest }: ObjectToPut): SealiftError {
+  return new SealiftError('blob-missing', 'the store has no such blob', { subject: digest });
+}
+
+/**
+ * Has a file written to the disk while more of it is still coming, so that little is left to wait for at its end.
+ * `settled` wants to be awaited: it tells what went wrong, and only then is the file left alone.
+ */
+function flushEarly(handle: FileHandle) {
+  let flushed = 0;
+  let running: Promise<void> | undefined;
+  let failure: { readonly error: unknown } | undefined;
+  return {
+    reached(bytes: number): void {
+      if (running || bytes - flushed < FLUSH_BYTES) return;
+      flushed = bytes;
+      running = handle
+        .datasync()
+        .catch((error: unknown) => {
+          // The system tells it once; the fsync at the end would know nothing of it.
+          failure = { error };
+        })
+        .finally(() => {
+          running = undefined;
+        });
+    },
+    async settled(): Promise<void> {
+      await running;
+      if (failure) throw failure.error;
+    },
+  };
 }
 
 function readEntries(directory: string) {

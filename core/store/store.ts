@@ -90,6 +90,10 @@ export interface Store {
   readonly directory: string;
   /** @throws SealiftError `destination-locked` */
   lock(pid: number): Promise<Lock>;
+  /** Size of a blob that is there; undefined where there is none. */
+  blobSize(digest: Digest): Promise<number | undefined>;
+  /** The file a blob has when it is there; links are not to be followed, and its content is believed. */
+  blobFile(digest: Digest): string;
   /** Whether the blob is there with that size; its content is believed (see `verifyBlob`). */
   has(digest: Digest, size: number): Promise<boolean>;
   /** Reads and hashes a blob that is there. A wrong one is removed (where the lock is held), and false is the answer. */
@@ -565,6 +569,8 @@ export async function openStore(directory: string, options: StoreOptions): Promi
         },
       };
     },
+    blobSize,
+    blobFile,
     has,
     verifyBlob,
     ingest,

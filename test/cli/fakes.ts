@@ -106,6 +106,7 @@ export function fakeWorkflows(over: Partial<Workflows> = {}): Workflows {
       Promise.resolve({
         size: 1,
         range: missing('range'),
+        place: missing('place'),
         stream: () => {
           throw new Error('stream is not faked');
         },

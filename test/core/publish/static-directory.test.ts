@@ -6,19 +6,23 @@ import {
   mkdirSync,
   readdirSync,
   readFileSync,
+  renameSync,
   rmSync,
   statSync,
+  symlinkSync,
   writeFileSync,
 } from 'node:fs';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { isSealiftError } from '../../../core/errors.ts';
+import { PLACE_MAX } from '../../../core/pool/pool.ts';
 import type { OpenDestination } from '../../../core/publish/destination.ts';
 import { openStaticDirectory } from '../../../core/publish/static-directory.ts';
 import { syncStore } from '../../../core/sync.ts';
 import {
   digestOf,
   type FixtureManifest,
+  largeImage,
   makeIndex,
   manifestsOf,
   multiArchImage,
@@ -193,6 +197,54 @@ describe('the tree', () => {
     writeFileSync(blob, bytes);
     expect(await codeOf(world.sync())).toBe(`digest-mismatch: ${digest}`);
     expect(existsSync(file(`v2/quay.io/acme/app/blobs/${digest}`))).toBe(false);
+    expect(existsSync(file('v2/quay.io/acme/app/manifests/v1'))).toBe(false);
+  });
+
+  it('does not publish a large blob that is damaged in the store either', async () => {
+    const image = largeImage(2, 2 * PLACE_MAX);
+    await world.admit({ 'quay.io/acme/app:v1': image });
+    const layers = image.blobs.filter(({ size }) => size > PLACE_MAX);
+    expect(layers).toHaveLength(2);
+    for (const hardLink of [false, true]) {
+      const digest = layers[0]?.digest ?? '';
+      const blob = path.join(world.store, 'blobs/sha256', digest.slice(7));
+      const bytes = readFileSync(blob);
+      bytes[PLACE_MAX + 7] = (bytes[PLACE_MAX + 7] ?? 0) ^ 1;
+      rmSync(blob);
+      writeFileSync(blob, bytes);
+      const open: OpenDestination = async (context) =>
+        openStaticDirectory({ directory: world.tree, pid: process.pid, hardLink }, context);
+      expect(await codeOf(world.sync({ destinations: [open] }))).toBe(`digest-mismatch: ${digest}`);
+      expect(existsSync(file(`v2/quay.io/acme/app/blobs/${digest}`))).toBe(false);
+      expect(existsSync(file('v2/quay.io/acme/app/manifests/v1'))).toBe(false);
+      bytes[PLACE_MAX + 7] = (bytes[PLACE_MAX + 7] ?? 0) ^ 1;
+      writeFileSync(blob, bytes);
+      await world.sync({ destinations: [open] });
+      expectImage('quay.io/acme/app', 'v1', image);
+      rmSync(world.tree, { recursive: true });
+    }
+  });
+
+  it('says which blob the store has lost', async () => {
+    const image = singleImage();
+    await world.admit({ 'quay.io/acme/app:v1': image });
+    const open: OpenDestination = async (context) => {
+      const there = await world.static()(context);
+      // It is there when the sync begins, and a link in its place when it is read.
+      const digest = image.blobs[1]?.digest ?? '';
+      const blob = path.join(world.store, 'blobs/sha256', digest.slice(7));
+      return {
+        ...there,
+        putSmall: async (blobs, source) => {
+          renameSync(blob, `${blob}.real`);
+          symlinkSync(`${blob}.real`, blob);
+          await there.putSmall?.(blobs, source);
+        },
+      };
+    };
+    expect(await codeOf(world.sync({ destinations: [open] }))).toBe(
+      `blob-missing: ${image.blobs[1]?.digest}`,
+    );
     expect(existsSync(file('v2/quay.io/acme/app/manifests/v1'))).toBe(false);
   });
 

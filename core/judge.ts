@@ -23,6 +23,7 @@ import type {
   Weakening,
 } from './results.ts';
 import { imageSummaries } from './summaries.ts';
+import { advance, type TrustStep } from './trust/advance.ts';
 import { readCertificate } from './trust/certificates.ts';
 import type { Evidence, EvidenceSubject } from './trust/evidence/verifier.ts';
 import { parseRoot, rootFingerprint } from './trust/metadata.ts';
@@ -31,7 +32,7 @@ import type { ImageEvidence, PolicyDecision } from './trust/policy/evaluate.ts';
 import type { LoadedPolicy } from './trust/policy/load.ts';
 import { carrierReach } from './trust/reach.ts';
 import { listTargets, listWithdrawn, resolveTarget } from './trust/search.ts';
-import { advance, type KeptMetadata, TrustedSet, type TrustStep } from './trust/trusted-set.ts';
+import { type KeptMetadata, TrustedSet } from './trust/trusted-set.ts';
 import type { TrustOverrides } from './workflow-options.ts';
 
 /** What a judgement starts from: what the gate keeps of the collection, or a fingerprint somebody vouches for. */

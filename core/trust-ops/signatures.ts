@@ -5,7 +5,7 @@ import { readCertificate } from '../trust/certificates.ts';
 import { materialOf, nativePublicKey, type TufKey, verifyNative } from '../trust/keys.ts';
 import type { Metadata } from '../trust/metadata.ts';
 import { verifyOpenpgp } from '../trust/openpgp.ts';
-import { distinct } from '../trust/trusted-set.ts';
+import { distinct } from '../trust/threshold.ts';
 
 /** Reading a certificate verifies what it says of its keys; one may sign hundreds of roles. */
 const certificatesRead = new WeakMap<Uint8Array, ReturnType<typeof readCertificate>>();

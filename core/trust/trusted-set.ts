@@ -2,18 +2,16 @@
  * The client workflow of TUF (specification section 5) as an ordered state machine over bytes that were read
  * already. It opens nothing and reads no clock: one reading of it is handed in and holds for all steps.
  */
-import { createHash } from 'node:crypto';
-import { inert, isSealiftError, SealiftError } from '../errors.ts';
-import type { CheckName } from '../events.ts';
+import { inert, SealiftError } from '../errors.ts';
 import type { Limits } from '../limits.ts';
 import type { KeySummary, RoleSummary } from '../results.ts';
 import { CertificateStore } from './certificates.ts';
-import { materialOf, nativePublicKey, type Purpose, type TufKey, verifyNative } from './keys.ts';
+import { checkClock, checkEntry, checkExpiry, checkVersion, compareVersions, rollback } from './checks.ts';
+import type { TufKey } from './keys.ts';
 import {
   type Delegations,
   formatDate,
   type Metadata,
-  type MetaEntry,
   type ParseOptions,
   parseRoot,
   parseSnapshot,
@@ -27,8 +25,8 @@ import {
   type TargetsMetadata,
   type TimestampMetadata,
 } from './metadata.ts';
-import { MAX_AHEAD_MS, verifyOpenpgp } from './openpgp.ts';
 import type { SearchView } from './search.ts';
+import { type SignatureRules, verifySignature, verifyThreshold } from './threshold.ts';
 
 /** What the gate stores: raw files, exactly as they were verified. */
 export interface KeptMetadata {
@@ -56,24 +54,8 @@ export interface TrustedSetOptions {
   readonly certificates?: readonly Uint8Array[] | undefined;
 }
 
-/** Metadata files by their name below `metadata/`: `3.root.json`, `timestamp.json`, `7.images.json`. */
-export type MetadataFiles = ReadonlyMap<string, Uint8Array>;
-
-export type TrustStep = 'root' | 'timestamp' | 'snapshot' | 'targets' | 'delegated';
-
-const MAX_LIFETIME_MS = 400 * 24 * 60 * 60 * 1000;
 const PIN = /^[0-9a-f]{64}$/;
 const BUNDLE_PATH = /^_bundle\/([0-9a-f]{64})\/\*\.json$/;
-
-/** Which refusal is told when several signatures of a role fail. */
-const TELLING = ['key-revoked', 'key-expired', 'weak-algorithm', 'signature-invalid'] as const;
-
-export interface Signer {
-  /** Everything two signers may have in common: primary fingerprint and key material. */
-  readonly tokens: readonly string[];
-  /** When the signature stops counting; Infinity where it never does. */
-  readonly until: number;
-}
 
 type Phase = 'roots' | 'timestamp' | 'snapshot' | 'targets' | 'done';
 
@@ -366,7 +348,7 @@ export class TrustedSet {
   async finishRoots(): Promise<void> {
     this.#expect('roots', 'root');
     await this.#verify(this.#root, this.#root.roles.root, this.#root.keys, 'final', 'root');
-    this.#checkExpiry(this.#root, 'root', 'root-chain');
+    checkExpiry(this.#root, 'root', this.time, 'root-chain');
     this.#phase = 'timestamp';
   }
 
@@ -385,18 +367,19 @@ export class TrustedSet {
     const previous = this.#previousTimestamp;
     // 5.4.3.1 has the file that is known stay, whatever the other says. Here that is a fork, which people must hear of.
     if (!this.#strict && previous?.version === next.version) {
-      this.#checkExpiry(previous, 'timestamp', 'timestamp');
+      checkExpiry(previous, 'timestamp', this.time, 'timestamp');
       this.#timestamp = previous;
       this.#phase = 'snapshot';
       return 'same';
     }
-    this.#compare(next, previous, 'timestamp');
+    compareVersions(next, previous, 'timestamp');
     if (previous && next.snapshot.version < previous.snapshot.version) {
       throw rollback('snapshot', next.snapshot.version, previous.snapshot.version);
     }
     // 5.4.4
-    this.#checkExpiry(next, 'timestamp', 'timestamp');
-    if (next.created) this.#checkClock(next.created, next.expires);
+    checkExpiry(next, 'timestamp', this.time, 'timestamp');
+    if (next.created && this.#options.allowClockJump !== true)
+      checkClock(next.created, next.expires, this.#options.now);
     this.#timestamp = next;
     if (next.created && (this.#newFloor === undefined || next.created > this.#newFloor))
       this.#newFloor = next.created;
@@ -420,7 +403,7 @@ export class TrustedSet {
     // 5.5.4
     checkVersion(next, entry, 'snapshot');
     // 5.5.5
-    this.#compare(next, this.#previousSnapshot, 'snapshot');
+    compareVersions(next, this.#previousSnapshot, 'snapshot');
     for (const [role, { version }] of this.#previousSnapshot?.meta ?? []) {
       const found = next.meta.get(role);
       if (!found) {
@@ -436,7 +419,7 @@ export class TrustedSet {
       if (found.version < version) throw rollback(role, found.version, version);
     }
     // 5.5.6
-    this.#checkExpiry(next, 'snapshot', 'snapshot');
+    checkExpiry(next, 'snapshot', this.time, 'snapshot');
     this.#snapshot = next;
     this.#phase = 'targets';
   }
@@ -586,123 +569,19 @@ export class TrustedSet {
     await this.#verify(next, roleKeys, keys, 'final', role);
     // 5.6.4
     checkVersion(next, entry, role);
-    this.#compare(next, previous, role);
+    compareVersions(next, previous, role);
     // 5.6.5
-    this.#checkExpiry(next, role, 'targets');
+    checkExpiry(next, role, this.time, 'targets');
     this.#edges.add(edge(delegator, role));
     return next;
   }
 
-  /** Versions only rise, and one version has one content. */
-  #compare(next: Metadata, previous: Metadata | undefined, role: string): void {
-    if (!previous) return;
-    if (next.version < previous.version) throw rollback(role, next.version, previous.version);
-    if (next.version === previous.version && !Buffer.from(next.signedBytes).equals(previous.signedBytes)) {
-      throw new SealiftError(
-        'fork',
-        `version ${next.version} of ${inert(role)} was accepted before with other content`,
-        {
-          subject: inert(role),
-          got: madeWhen(next),
-          want: madeWhen(previous),
-          hint: 'two copies of one collection sign under one name; decide which goes on, and export from that one alone',
-        },
-      );
-    }
+  #rules(mode: 'final' | 'link'): SignatureRules {
+    const { allowClockJump: allowFuture } = this.#options;
+    return { certificates: this.#certificates, time: this.time, mode, allowFuture };
   }
 
-  #checkExpiry(
-    metadata: Metadata,
-    role: string,
-    check: 'root-chain' | 'timestamp' | 'snapshot' | 'targets',
-  ): void {
-    if (metadata.expires > this.time) return;
-    throw new SealiftError(
-      'metadata-expired',
-      `${inert(role)} expired: got ${formatDate(metadata.expires)}, want later than ${formatDate(this.time)}`,
-      {
-        subject: inert(role),
-        got: formatDate(metadata.expires),
-        want: formatDate(this.time),
-        hint: 'bring a newer bundle',
-        check,
-      },
-    );
-  }
-
-  #checkClock(created: Date, expires: Date): void {
-    if (this.#options.allowClockJump === true) return;
-    const { now } = this.#options;
-    if (created.getTime() > now.getTime() + MAX_AHEAD_MS) {
-      throw new SealiftError(
-        'clock-jump',
-        `timestamp was made more than 48 h from now: got ${formatDate(created)}, host clock ${formatDate(now)}`,
-        {
-          subject: 'timestamp',
-          got: formatDate(created),
-          want: formatDate(now),
-          hint: 'set the clock of this host; if it is right, --allow-clock-jump takes the bundle',
-          check: 'timestamp',
-        },
-      );
-    }
-    if (expires.getTime() - created.getTime() > MAX_LIFETIME_MS) {
-      throw new SealiftError(
-        'lifetime-too-long',
-        `timestamp is to be valid until ${formatDate(expires)}, made ${formatDate(created)}, want at most 400 days`,
-        {
-          subject: 'timestamp',
-          got: formatDate(expires),
-          hint: 'export with a shorter --expires; --allow-clock-jump takes the bundle',
-          check: 'timestamp',
-        },
-      );
-    }
-  }
-
-  /** One signature by one key of a role. @throws SealiftError saying why it does not count */
-  async #verifyOne(
-    metadata: Metadata,
-    keyId: string,
-    key: TufKey,
-    sig: string,
-    mode: 'final' | 'link',
-  ): Promise<Signer> {
-    if (key.keytype === 'openpgp') {
-      const certificate = this.#certificates.get(key.keyval.public);
-      if (!certificate) {
-        throw new SealiftError(
-          'signature-invalid',
-          `the certificate of key ${inert(key.keyval.public)} is not here`,
-          { subject: inert(keyId) },
-        );
-      }
-      const purpose: Purpose = `tuf-${metadata.type}`;
-      const { expires } = await verifyOpenpgp(certificate, metadata.signedBytes, sig, {
-        purpose,
-        now: this.time,
-        mode,
-        allowFuture: this.#options.allowClockJump,
-      });
-      const materials = certificate.keys
-        .filter(({ canSign }) => canSign)
-        .map(({ material }) => `material ${material}`);
-      return {
-        tokens: [`primary ${certificate.fingerprint}`, ...materials],
-        until: expires?.getTime() ?? Infinity,
-      };
-    }
-    if (!verifyNative(key, metadata.signedBytes, sig)) {
-      throw new SealiftError('signature-invalid', 'signature does not verify', { subject: inert(keyId) });
-    }
-    return { tokens: [`material ${materialOf(nativePublicKey(key))}`], until: Infinity };
-  }
-
-  /**
-   * A threshold of distinct keys.
-   * @throws SealiftError `signature-threshold` where signatures are missing; where there are enough but some do
-   * not count, why: `key-revoked`, `key-expired`, `weak-algorithm`, `signature-invalid`
-   */
+  /** @throws SealiftError as {@link verifyThreshold} */
   async #verify(
     metadata: Metadata,
     role: RoleKeys,
@@ -710,48 +589,8 @@ export class TrustedSet {
     mode: 'final' | 'link',
     name: string,
   ): Promise<void> {
-    const signers: Signer[] = [];
-    const failures: SealiftError[] = [];
-    for (const keyId of role.keyids) {
-      const key = keys.get(keyId);
-      const sig = metadata.signatures.get(keyId);
-      if (!key || sig === undefined) continue;
-      try {
-        signers.push(await this.#verifyOne(metadata, keyId, key, sig, mode));
-      } catch (error) {
-        if (!(error instanceof SealiftError) || error.code === 'internal') throw error;
-        failures.push(error);
-      }
-    }
-    const persons = distinct(signers);
-    const check = metadata.type === 'root' ? 'root-chain' : metadata.type;
-    if (persons.length < role.threshold) {
-      for (const code of TELLING) {
-        const failure = failures.find((error) => error.code === code);
-        // Without the failed ones there would have been too few anyway: then that is what is wrong.
-        if (failure && persons.length + failures.length >= role.threshold) {
-          throw new SealiftError(code, `${inert(name)}: ${failure.message}`, {
-            subject: inert(name),
-            hint: failure.hint,
-            check,
-            cause: failure,
-          });
-        }
-      }
-      throw new SealiftError(
-        'signature-threshold',
-        `${inert(name)} has too few signatures by distinct keys: got ${persons.length}, want ${role.threshold}`,
-        {
-          subject: inert(name),
-          got: persons.length,
-          want: role.threshold,
-          check,
-        },
-      );
-    }
+    const ends = await verifyThreshold(metadata, role, keys, this.#rules(mode), name);
     if (mode === 'link') return;
-    // It lasts as long as enough of them last.
-    const ends = persons.toSorted((a, b) => b - a)[role.threshold - 1] ?? 0;
     this.#until.set(name, Math.min(this.#until.get(name) ?? Infinity, metadata.expires.getTime(), ends));
   }
 
@@ -771,7 +610,7 @@ export class TrustedSet {
           { subject: 'timestamp', got: inert(keyId), check: 'timestamp' },
         );
       try {
-        await this.#verifyOne(metadata, keyId, key, sig, 'final');
+        await verifySignature(metadata, keyId, key, sig, this.#rules('final'));
       } catch (error) {
         if (error instanceof SealiftError && (error.code === 'key-expired' || error.code === 'key-revoked'))
           continue;
@@ -787,82 +626,12 @@ function parseOptions(role: string, options: TrustedSetOptions): ParseOptions {
 
 const edge = (delegator: string, role: string): string => `${delegator}\0${role}`;
 
-function outOfOrder(role: string): SealiftError {
+export function outOfOrder(role: string): SealiftError {
   return new SealiftError('internal', `${inert(role)} metadata is given out of order`);
-}
-
-function rollback(role: string, got: number, want: number): SealiftError {
-  return new SealiftError(
-    'rollback',
-    `${inert(role)} goes back: got version ${got}, want ${want} at least, which was accepted before`,
-    {
-      subject: inert(role),
-      got,
-      want,
-      hint: 'this is an older bundle than one that was accepted; use the newest',
-    },
-  );
-}
-
-/** What tells two contents of one version apart for the people who made them. */
-function madeWhen(metadata: Metadata): string {
-  const fingerprint = createHash('sha256').update(metadata.signedBytes).digest('hex').slice(0, 16);
-  const created = metadata.signed['x-created'];
-  return typeof created === 'string' ? `${fingerprint} made ${inert(created)}` : fingerprint;
 }
 
 const sameKeys = (a: readonly string[], b: readonly string[]): boolean =>
   a.length === b.length && a.every((id) => b.includes(id));
-
-function checkEntry(bytes: Uint8Array, entry: MetaEntry, role: string): void {
-  const mismatch = (what: string) =>
-    new SealiftError('mix-and-match', `${inert(role)} has another ${what} than the metadata above it says`, {
-      subject: inert(role),
-      hint: 'the metadata files are not of one and the same bundle, or one is damaged',
-    });
-  if (entry.length !== undefined && entry.length !== bytes.length) throw mismatch('length');
-  let known = 0;
-  for (const [algorithm, hash] of entry.hashes) {
-    if (algorithm !== 'sha256' && algorithm !== 'sha512') continue;
-    known += 1;
-    if (createHash(algorithm).update(bytes).digest('hex') !== hash) throw mismatch('hash');
-  }
-  // A check that finds nothing fails.
-  if (entry.hashes.size > 0 && known === 0) throw mismatch('hash algorithm');
-}
-
-function checkVersion(metadata: Metadata, entry: MetaEntry, role: string): void {
-  if (metadata.version === entry.version) return;
-  throw new SealiftError(
-    'mix-and-match',
-    `${inert(role)} has version ${metadata.version}, want ${entry.version}`,
-    {
-      subject: inert(role),
-      got: metadata.version,
-      want: entry.version,
-    },
-  );
-}
-
-/**
- * Signers that have nothing in common: how long each of them counts. Those who share a primary fingerprint or
- * key material, be it over a third, are one.
- */
-export function distinct(signers: readonly Signer[]): readonly number[] {
-  const groups: { tokens: Set<string>; until: number }[] = [];
-  for (const { tokens, until } of signers) {
-    const joined = { tokens: new Set(tokens), until };
-    for (let i = groups.length - 1; i >= 0; i -= 1) {
-      const group = groups[i];
-      if (!group || !tokens.some((token) => group.tokens.has(token))) continue;
-      for (const token of group.tokens) joined.tokens.add(token);
-      joined.until = Math.max(joined.until, group.until);
-      groups.splice(i, 1);
-    }
-    groups.push(joined);
-  }
-  return groups.map(({ until }) => until);
-}
 
 function isBin(succinct: SuccinctRoles, role: string): boolean {
   const prefix = `${succinct.namePrefix}-`;
@@ -870,90 +639,4 @@ function isBin(succinct: SuccinctRoles, role: string): boolean {
   const digits = (2 ** succinct.bitLength - 1).toString(16).length;
   if (!role.startsWith(prefix) || suffix.length !== digits || !/^[0-9a-f]+$/.test(suffix)) return false;
   return Number.parseInt(suffix, 16) < 2 ** succinct.bitLength;
-}
-
-/**
- * The whole workflow over the files of a bundle: the remaining roots, timestamp, snapshot, targets, and every
- * delegated role that can be reached, in search order. `onStep` is awaited after each step, to store
- * `set.kept()` before the next begins: trust moves forward, and moves first.
- *
- * @throws SealiftError what the steps throw; `fork` where the file of the trusted root's version is another root
- */
-export async function advance(
-  set: TrustedSet,
-  files: MetadataFiles,
-  onStep: (step: TrustStep, detail: string) => Promise<void>,
-): Promise<void> {
-  const need = (name: string): Uint8Array => {
-    const bytes = files.get(name);
-    if (!bytes)
-      throw new SealiftError('mix-and-match', `metadata file ${inert(name)} is not there`, {
-        subject: inert(name),
-      });
-    return bytes;
-  };
-  await asCheck('root-chain', async () => {
-    // A key vouches for its own revocation: that is learnt even if nothing else of the bundle holds.
-    if (set.hasNewCertificates)
-      await onStep('root', `root version ${set.root.version}, certificates brought up to date`);
-    set.checkSameRoot(files.get(`${set.root.version}.root.json`));
-    for (;;) {
-      const bytes = files.get(`${set.root.version + 1}.root.json`);
-      if (!bytes) break;
-      await set.updateRoot(bytes);
-      await onStep('root', `root version ${set.root.version}`);
-    }
-    await set.finishRoots();
-  });
-
-  const state = await asCheck('timestamp', () => set.updateTimestamp(need('timestamp.json')));
-  const timestamp = set.timestamp;
-  if (!timestamp) throw outOfOrder('timestamp');
-  await onStep('timestamp', `timestamp version ${timestamp.version}${state === 'same' ? ', known' : ''}`);
-
-  const prefix = (version: number): string => (set.root.consistentSnapshot ? `${version}.` : '');
-  await asCheck('snapshot', () =>
-    set.updateSnapshot(need(`${prefix(timestamp.snapshot.version)}snapshot.json`)),
-  );
-  const snapshot = set.snapshot;
-  if (!snapshot) throw outOfOrder('snapshot');
-  await onStep('snapshot', `snapshot version ${snapshot.version}`);
-
-  const fileOf = (role: string): Uint8Array => {
-    const version = snapshot.meta.get(role)?.version;
-    if (version === undefined)
-      throw new SealiftError('mix-and-match', `snapshot does not list the role ${inert(role)}`, {
-        subject: inert(role),
-      });
-    return need(`${prefix(version)}${role}.json`);
-  };
-  await asCheck('targets', () => set.updateTargets(fileOf('targets')));
-  await onStep('targets', `targets version ${snapshot.meta.get('targets')?.version}`);
-
-  // Pre-order; every edge is verified, also the one to a role that was reached before.
-  const visited = new Set<string>();
-  const open: { role: string; next: number }[] = [{ role: 'targets', next: 0 }];
-  for (let top = open.at(-1); top; top = open.at(-1)) {
-    const delegation = set.delegationsOf(top.role)?.roles[top.next];
-    top.next += 1;
-    if (!delegation) {
-      open.pop();
-      continue;
-    }
-    const { role } = top;
-    await asCheck('targets', () => set.updateDelegated(delegation.name, role, fileOf(delegation.name)));
-    if (visited.has(delegation.name)) continue;
-    visited.add(delegation.name);
-    open.push({ role: delegation.name, next: 0 });
-  }
-  await onStep('delegated', `${visited.size} delegated roles`);
-}
-
-/** Names the check that refused. `work` may also throw before it gives a promise. */
-async function asCheck<T>(check: CheckName, work: () => Promise<T>): Promise<T> {
-  try {
-    return await work();
-  } catch (error) {
-    throw isSealiftError(error) ? error.with({ check }) : error;
-  }
 }

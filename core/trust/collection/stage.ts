@@ -2,9 +2,10 @@
 import { inert, SealiftError } from '../../errors.ts';
 import type { JsonValue } from '../../json/strict.ts';
 import type { CollectionSummary } from '../../results.ts';
+import { advance } from '../advance.ts';
 import { BUNDLE_PREFIX, formatDate, rootFingerprint, type Target } from '../metadata.ts';
 import type { Signer } from '../signer.ts';
-import { advance, TrustedSet } from '../trusted-set.ts';
+import { TrustedSet } from '../trusted-set.ts';
 import { requireSigners, signersFor } from './keys.ts';
 import {
   DAY_MS,

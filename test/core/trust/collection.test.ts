@@ -6,6 +6,7 @@ import { Metadata, MetadataKind } from '@tufjs/models';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { SealiftError } from '../../../core/errors.ts';
 import { DEFAULT_LIMITS } from '../../../core/limits.ts';
+import { advance } from '../../../core/trust/advance.ts';
 import {
   type Collection,
   createCollection,
@@ -17,7 +18,7 @@ import {
 import { formatDate } from '../../../core/trust/metadata.ts';
 import { listTargets } from '../../../core/trust/search.ts';
 import { openOpenpgpSigner } from '../../../core/trust/signer.ts';
-import { advance, TrustedSet } from '../../../core/trust/trusted-set.ts';
+import { TrustedSet } from '../../../core/trust/trusted-set.ts';
 
 const DAY = 24 * 60 * 60 * 1000;
 const CREATED = new Date('2026-06-01T10:00:00Z');

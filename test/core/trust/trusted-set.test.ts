@@ -2,9 +2,10 @@ import { createPublicKey, generateKeyPairSync } from 'node:crypto';
 import { reformatKey, revokeKey } from 'openpgp';
 import { describe, expect, it } from 'vitest';
 import type { SealiftError } from '../../../core/errors.ts';
+import { advance, type TrustStep } from '../../../core/trust/advance.ts';
 import { encodeMetadata, formatDate, signedForm } from '../../../core/trust/metadata.ts';
 import { listTargets } from '../../../core/trust/search.ts';
-import { advance, type KeptMetadata, TrustedSet, type TrustStep } from '../../../core/trust/trusted-set.ts';
+import { type KeptMetadata, TrustedSet } from '../../../core/trust/trusted-set.ts';
 import {
   nativeKeyOf,
   nativeTestSigner,

@@ -17,6 +17,7 @@ import {
 import { clearStaged, readStaged, writeStaged } from '../staging.ts';
 import { TrustedSet } from '../trusted-set.ts';
 import { findSecretFile } from './keys.ts';
+import { assertStageable } from './rehearse.ts';
 import {
   type CollectionState,
   DIRECTORIES,
@@ -67,17 +68,19 @@ export async function stageRoles(state: CollectionState, change: RoleChange): Pr
     certificates,
     now: change.created,
   });
+  const after = stateAfter(current, changes);
+  await assertStageable(current, after, new Set(changes.keys()), certificates, change.created);
   for (const [fingerprint, bytes] of change.certificates ?? []) {
     await writeFileDurably(path.join(directory, DIRECTORIES.certificates, `${fingerprint}.pgp`), bytes);
   }
   const aside = before && !before.aside ? undefined : new Set(before?.aside);
-  for (const key of leavingKeys(current, stateAfter(current, changes))) {
+  for (const key of leavingKeys(current, after)) {
     const file = await findSecretFile(directory, key);
     if (file !== undefined) aside?.add(path.basename(file));
   }
   const staged = { version: change.version, files, aside: aside && [...aside].sort() };
   const written = await writeStaged(directory, staged, before);
-  return { ...stateAfter(current, changes), staged: written };
+  return { ...after, staged: written };
 }
 
 /** The whole chain, as a gate that slept since the first root would follow it. */

@@ -349,7 +349,7 @@ export function leavingKeys(before: Roles, after: Roles): TufKey[] {
  * The role that rules a name: the first one on the way down that lists it, else the last one it is delegated to.
  * Undefined where nobody may name it.
  */
-export function rulerOf(state: CollectionState, name: string): string | undefined {
+export function rulerOf(state: Roles, name: string): string | undefined {
   let role: string | undefined;
   let metadata = state.targets;
   for (let depth = 0; depth <= state.delegated.size; depth += 1) {

@@ -6,7 +6,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { JsonObject } from '../../../core/json/strict.ts';
 import { DEFAULT_LIMITS } from '../../../core/limits.ts';
 import { keysOfRole, openCollection } from '../../../core/trust/collection.ts';
-import type { TufKey } from '../../../core/trust/keys.ts';
+import { keyIdOf, openpgpTufKey, type TufKey } from '../../../core/trust/keys.ts';
 import { prefixPatterns } from '../../../core/trust/search.ts';
 import { openNativeSigner, type Signer } from '../../../core/trust/signer.ts';
 import { addDelegation, addNames, publishRequest, signRequest } from '../../../core/trust-ops/index.ts';
@@ -129,6 +129,72 @@ describe('a request by who holds a namespace', () => {
     expect(signed.added).toContain('images');
     await writeRequest(request, signed.request);
     expect(await codeOf(publishRequest(trust({ requests: [request] }), context))).toBe('signature-needed');
+  });
+});
+
+describe('a request that every signature is there for, and that no gate would take', () => {
+  /** The namespace acme, and a request of its holder for a name in it. */
+  async function handAcme() {
+    const context = world.context();
+    const first = await world.export({ [ALPINE]: singleImage('one') });
+    await world.pin(first.output);
+    const acme = makeKey('acme');
+    const request = at('handed.json');
+    await addDelegation(trust({ prefix: 'docker.io/acme/', add: [at('acme.pub')], request }), context);
+    await signRequest({ request, keys: [{ file: at('acme.key'), passphrase }], passphrase }, context);
+    await publishRequest(trust({ requests: [request] }), context);
+    const images = new Map([[APP, { length: 3, sha256: 'a'.repeat(64), mediaType: 'application/x' }]]);
+    await addNames(trust({ images, request }), context);
+    return { acme, honest: await readRequest(request, context), context };
+  }
+  /** What becomes of it where its holder writes this into their role. */
+  async function publishBent(bend: (key: Signer) => { readonly [field: string]: unknown }): Promise<string> {
+    const { acme, honest, context } = await handAcme();
+    const [mine] = honest.files;
+    if (!mine) throw new Error('no file');
+    const files = [
+      { ...mine, signatures: new Map(), signed: { ...mine.signed, ...bend(acme) } as unknown as JsonObject },
+    ];
+    const { request } = await addSignatures({ ...honest, files }, [acme], context.now);
+    await writeRequest(at('bent.json'), request);
+    return await codeOf(publishRequest(trust({ requests: [at('bent.json')] }), context));
+  }
+  const handing = (name: string, key: TufKey, keyId: string) => ({
+    delegations: {
+      keys: { [keyId]: { keytype: key.keytype, scheme: key.scheme, keyval: { public: key.keyval.public } } },
+      roles: [{ name, keyids: [keyId], threshold: 1, paths: ['docker.io/acme/x/*'], terminating: true }],
+    },
+  });
+  /** The collection goes on as it was. */
+  const stillExports = async () => {
+    const { state } = await openCollection(world.collection, DEFAULT_LIMITS);
+    expect(state.delegated.get('docker.io-acme')?.targets.size).toBe(0);
+    await world.import((await world.export({ [ALPINE]: singleImage('two') })).output);
+  };
+
+  it.each(['images', 'bundles', 'docker.io-acme'])(
+    'a namespace that hands out %s, the name of a role there is, stops no export',
+    async (name) => {
+      expect(await publishBent(({ key, keyId }) => handing(name, key, keyId))).toBe('name-conflict');
+      await stillExports();
+    },
+  );
+
+  it('a namespace that hands out a role that nobody has signed does not damage the collection', async () => {
+    const code = await publishBent(({ key, keyId }) => handing('docker.io-acme-x', key, keyId));
+    expect(code).toBe('mix-and-match');
+    await stillExports();
+  });
+
+  it('nor does one that hands out a role to an OpenPGP key without its certificate', async () => {
+    const key = openpgpTufKey('a'.repeat(40));
+    expect(await publishBent(() => handing('docker.io-acme-x', key, keyIdOf(key)))).toBe('mix-and-match');
+    await stillExports();
+  });
+
+  it('nor does one that has ended when it comes', async () => {
+    expect(await publishBent(() => ({ expires: '2020-01-01T00:00:00Z' }))).toBe('metadata-expired');
+    await stillExports();
   });
 });
 

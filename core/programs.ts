@@ -25,3 +25,11 @@ export async function findProgram(
   }
   return undefined;
 }
+
+/** What a program needs to find its files, and nothing of ours: no credentials, no proxies. */
+const PASSED_ON = /^(?:PATH|HOME|USER|LOGNAME|TMPDIR|TZ|LANG|LC_[A-Z]+|XDG_[A-Z_]+)$/;
+
+/** The part of an environment that is handed to programs of others. */
+export function programEnvironment(environment: Environment): Environment {
+  return Object.fromEntries(Object.entries(environment).filter(([name]) => PASSED_ON.test(name)));
+}

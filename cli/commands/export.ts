@@ -33,7 +33,7 @@ export const exportCommand: Command = {
   words: ['export'],
   summary: 'write images and their evidence into one signed file',
   about:
-    'IMAGE is a name (alpine:3.20) or a place: docker://REFERENCE, oci:DIRECTORY, oci-archive:FILE, docker-archive:FILE, bundle:FILE or store:DIRECTORY, those five with :NAME behind to choose one image; static:DIRECTORY:NAME for a tree that sync wrote; docker-daemon:NAME, containers-storage:NAME or containerd:NAME for an engine on this machine; NAME=file:PATH wraps a plain file. NAME=LOCATION gives an image another full name. An export that was interrupted goes on when the same command is run again.',
+    'IMAGE is a name (alpine:3.20) or a place: docker://REFERENCE, oci:DIRECTORY, oci-archive:FILE, docker-archive:FILE, bundle:FILE or store:DIRECTORY, those five with :NAME behind to choose one image; static:DIRECTORY:NAME for a tree that sync wrote; docker-daemon:NAME, containers-storage:NAME or containerd:NAME for an engine on this machine; NAME=file:PATH wraps a plain file; DRIVER://PLACE is read by the program sealift-transport-DRIVER. NAME=LOCATION gives an image another full name. An export that was interrupted goes on when the same command is run again.',
   positionals: [{ name: 'IMAGE', describe: '[NAME=]LOCATION', many: true }],
   options: {
     ...listOptions,

@@ -1,8 +1,10 @@
 /** The program that is asked about every image before it is let in. */
 import type { CheckCommand } from '../../core/admission/check-command.ts';
 import { inert, SealiftError } from '../../core/errors.ts';
+import { programEnvironment } from '../../core/programs.ts';
 import type { OptionGroup } from '../args.ts';
 import type { Runtime } from '../command.ts';
+import { endGroup } from './end-group.ts';
 import { parseDuration } from './values.ts';
 
 export const checkCommandOptions = {
@@ -20,8 +22,6 @@ export const checkCommandOptions = {
 } as const satisfies OptionGroup;
 
 const DEFAULT_TIMEOUT = '1h';
-/** Of the environment what a program needs to find its files, and nothing of ours. */
-const PASSED_ON = /^(?:PATH|HOME|USER|LOGNAME|TMPDIR|TZ|LANG|LC_[A-Z]+|XDG_[A-Z_]+)$/;
 
 export function checkCommandFrom({ args, env }: Runtime): CheckCommand | undefined {
   const text = args.text('check-command');
@@ -42,14 +42,8 @@ export function checkCommandFrom({ args, env }: Runtime): CheckCommand | undefin
   }
   return {
     command: [program, ...more],
-    environment: Object.fromEntries(Object.entries(env).filter(([name]) => PASSED_ON.test(name))),
+    environment: programEnvironment(env),
     timeoutMs: parseDuration(timeout ?? DEFAULT_TIMEOUT, '--check-timeout'),
-    kill: (group, signal) => {
-      try {
-        process.kill(-group, signal);
-      } catch {
-        // It has ended.
-      }
-    },
+    kill: endGroup,
   };
 }

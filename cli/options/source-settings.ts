@@ -4,6 +4,7 @@ import path from 'node:path';
 import type { SourceOptions } from '../../core/transport/source.ts';
 import type { Runtime } from '../command.ts';
 import type { Workflows } from '../workflows.ts';
+import { endGroup } from './end-group.ts';
 import { mirrorsFrom, networkFrom } from './network.ts';
 import { readCaFile, temporaryDirectory } from './source.ts';
 
@@ -57,6 +58,7 @@ export async function sourceOptionsFrom(
     timeoutMs: 60_000,
     temporary,
     environment: env,
+    endGroup,
   };
 }
 

@@ -33,6 +33,14 @@ export type Location =
   | {
       readonly kind: 'docker-daemon' | 'containers-storage' | 'containerd';
       readonly reference: Reference;
+    }
+  /** What a program on the PATH reads, `sealift-transport-DRIVER`: `DRIVER:PLACE`, where PLACE begins with `/` or `.`. */
+  | {
+      readonly kind: 'driver';
+      readonly driver: string;
+      /** As it is written, `//` included. */
+      readonly place: string;
+      readonly name?: string | undefined;
     };
 
 export interface NamedLocation {
@@ -56,6 +64,7 @@ const KNOWN_KINDS = [
   'containerd:NAME',
   'NAME=file:PATH',
   'NAME (an image in a registry)',
+  'DRIVER://PLACE (read by sealift-transport-DRIVER on the PATH)',
 ] as const;
 
 /** Kinds that name a place on disk and, behind a colon, an image in it. */
@@ -63,12 +72,24 @@ const FILE_KINDS = ['oci-archive', 'docker-archive', 'bundle'] as const;
 const DIRECTORY_KINDS = ['oci', 'store'] as const;
 const ENGINE_KINDS = ['docker-daemon', 'containers-storage', 'containerd'] as const;
 const PREFIX = new RegExp(
-  `^(?:[a-z][a-z0-9+.-]*://|(?:${[...FILE_KINDS, ...DIRECTORY_KINDS, ...ENGINE_KINDS, 'file', 'static'].join('|')}):)`,
+  `^(?:[a-z][a-z0-9+.-]*:[/.]|(?:${[...FILE_KINDS, ...DIRECTORY_KINDS, ...ENGINE_KINDS, 'file', 'static'].join('|')}):)`,
   'i',
 );
 
-/** Kinds the design knows and this version does not read yet, so that they get their own words. */
-const FUTURE_KINDS = new Set(['s3', 'dir']);
+/** What a driver may be called. */
+export const DRIVER_NAME: RegExp = /^[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?$/;
+/** Names that are understood elsewhere, so that no program on the PATH takes their place. */
+const NO_DRIVERS: ReadonlySet<string> = new Set([
+  ...FILE_KINDS,
+  ...DIRECTORY_KINDS,
+  ...ENGINE_KINDS,
+  'docker',
+  'file',
+  'http',
+  'https',
+  's3',
+  'static',
+]);
 
 function isDirectoryOnDisk(file: string): boolean {
   return statSync(file, { throwIfNoEntry: false })?.isDirectory() ?? false;
@@ -121,8 +142,11 @@ function parseBare(
     return { kind: 'docker', reference: parseReference(text.slice('docker://'.length)) };
   }
   const prefix = text.slice(0, Math.max(text.indexOf(':'), 0));
-  const isUrl = /^[a-z][a-z0-9+.-]*:\/\//i.test(text);
-  if (isUrl || FUTURE_KINDS.has(prefix)) throw unknownLocation(text);
+  // No image is written like that: behind a colon comes a tag or a port.
+  const place = /^[^:]*:([/.].*)$/s.exec(text)?.[1];
+  if (place !== undefined && DRIVER_NAME.test(prefix) && !NO_DRIVERS.has(prefix) && !place.includes('\0'))
+    return { kind: 'driver', driver: prefix, place };
+  if (/^[a-z][a-z0-9+.-]*:\/\//i.test(text) || prefix === 's3') throw unknownLocation(text);
   // Always a place: there is no image of such a name that could not be written docker://oci:TAG.
   for (const kind of DIRECTORY_KINDS) {
     if (kind !== prefix) continue;
@@ -166,14 +190,18 @@ function splitPath(
   return colon < 0 ? { path: rest } : { path: rest.slice(0, colon), name: rest.slice(colon + 1) };
 }
 
-function unknownLocation(text: string): SealiftError {
+/** @param program that would know it, and is not there */
+export function unknownLocation(text: string, program?: string): SealiftError {
   return new SealiftError(
     'unknown-location',
     `unknown kind of location, got ${inert(text)}, want one of ${KNOWN_KINDS.join(', ')}`,
     {
       subject: inert(text),
       want: KNOWN_KINDS.join(', '),
-      hint: 'a bare name is an image in a registry; an image that is called like a kind is written docker://NAME; NAME=LOCATION gives an image its name',
+      hint:
+        program === undefined
+          ? 'a bare name is an image in a registry; an image that is called like a kind is written docker://NAME; NAME=LOCATION gives an image its name'
+          : `there is no ${program} on the PATH; docs/drivers.md says how to write one`,
     },
   );
 }
@@ -245,6 +273,8 @@ export function placeOf(location: Location): string | undefined {
     case 'containers-storage':
     case 'containerd':
       return `${location.kind}:${formatReference(location.reference)}`;
+    case 'driver':
+      return `${location.driver}:${location.place}`;
     default:
       return `${location.kind}:${location.file}`;
   }

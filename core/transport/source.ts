@@ -145,6 +145,8 @@ export interface SourceOptions {
   readonly temporary?: string | undefined;
   /** For programs that are asked (podman, skopeo, ctr), and to find the engine's socket; empty unless given. */
   readonly environment?: Readonly<Record<string, string | undefined>> | undefined;
+  /** Ends a group of processes: what a driver has started ends with it. Without it, the driver alone is ended. */
+  readonly endGroup?: ((group: number, signal: 'SIGTERM' | 'SIGKILL') => void) | undefined;
   /** For tests: waits for that many milliseconds. */
   readonly sleep?: ((milliseconds: number, signal: AbortSignal) => Promise<void>) | undefined;
   /** For tests: a number from 0 up to 1, for the jitter of retries. */
@@ -202,6 +204,10 @@ export async function openSource(
     case 'containerd': {
       const { openEngineSource } = await import('./engine/source.ts');
       return openEngineSource(location, options, context);
+    }
+    case 'driver': {
+      const { openDriverSource } = await import('./driver/source.ts');
+      return openDriverSource(location, options, context);
     }
   }
 }

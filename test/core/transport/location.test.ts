@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { isSealiftError, SealiftError } from '../../../core/errors.ts';
-import { imageNameOf, parseLocation, referenceIn } from '../../../core/transport/location.ts';
+import { imageNameOf, parseLocation, placeOf, referenceIn } from '../../../core/transport/location.ts';
 
 const HEX = 'a'.repeat(64);
 
@@ -136,6 +136,46 @@ describe('engines', () => {
         expect(codeOf(() => parse(`${kind}:${evil}`))).toBe('invalid-reference');
     },
   );
+});
+
+describe('drivers', () => {
+  it.each([
+    ['vault://team/app', 'vault', '//team/app'],
+    ['dir:/srv/app:1=x', 'dir', '/srv/app:1=x'],
+    ['my-driver-2:./a b', 'my-driver-2', './a b'],
+    ['x:../../y', 'x', '../../y'],
+  ])('%s', (text, driver, place) => {
+    expect(parse(text).location).toEqual({ kind: 'driver', driver, place });
+    expect(codeOf(() => imageNameOf(parse(text)))).toBe('invalid-reference');
+    expect(imageNameOf(parse(`quay.io/acme/app:1=${text}`))).toBe('quay.io/acme/app:1');
+    expect(placeOf(parse(text).location)).toBe(text);
+  });
+
+  it.each([
+    'docker-daemon://x',
+    'store://x',
+    'S3://x',
+    'Vault://x',
+    '-x://y',
+    'x-://y',
+    'a.b://c',
+    'a_b:/c',
+    `${'a'.repeat(65)}://c`,
+    'http://x',
+    'x://a\0b',
+  ])('are none of %j', (text) => {
+    let kind: string | undefined;
+    try {
+      ({ kind } = parse(text).location);
+    } catch (error) {
+      expect(isSealiftError(error)).toBe(true);
+    }
+    expect(kind).not.toBe('driver');
+  });
+
+  it.each(['vault:team', 'vault:1', 'host:5000/app', 'host:5000/app:1'])('take no image: %s', (text) => {
+    expect(parse(text).location.kind).toBe('docker');
+  });
 });
 
 describe('what sealift does not read', () => {

@@ -1,15 +1,26 @@
 /** The other side of encryption: from one OpenPGP message back to the bytes of a bundle, which nobody vouches for. */
 import type { PrivateKey } from 'openpgp';
-import { inert, isSealiftError, SealiftError } from '../errors.ts';
-import { loadOpenpgp } from '../trust/openpgp-packets.ts';
+import type { Context } from '../context.ts';
+import { inert, SealiftError } from '../errors.ts';
+import { framePacket, loadOpenpgp } from '../trust/openpgp-packets.ts';
 import type { PassphraseProvider } from '../workflow-options.ts';
-import { webStream } from './encrypt.ts';
+import { decryptOtherForm } from './other-forms.ts';
+import { createPacketReader, malformed, type PacketPart, TAG } from './packets.ts';
+import { readSessionKeys } from './session-keys.ts';
+import { fittingKeys, openContent } from './unseal.ts';
 
-/** Bytes that may go in before any come out: a few pieces as large as the format allows, and packets nobody asked for. */
-const MOST_AHEAD = 64 * 1024 * 1024;
+/** Bytes of packets before the content. */
+const MOST_HEAD = 4 * 1024 * 1024;
 
-/** Every key is tried for each who is hidden. */
-const MOST_RECIPIENTS = 1000;
+const IN_HEAD: ReadonlySet<number> = new Set([
+  TAG.publicKeySessionKey,
+  TAG.passwordSessionKey,
+  TAG.marker,
+  TAG.padding,
+]);
+
+/** The version, and random bytes that tell whether a session key fits. */
+const BODY_START = 1 + 18;
 
 /**
  * A secret key to decrypt with, armored or binary, unlocked.
@@ -49,75 +60,103 @@ export async function openDecryptionKey(
  * The content of a message. Bytes come before the integrity check at the end of it has passed: whoever takes them commits
  * nothing before the iteration has ended well.
  * @throws SealiftError `decryption-key-needed` where the message is for others, `decryption-failed` where it is none, was
- *   changed, ends early, or is compressed; also from the iteration
+ *   changed, ends early, is compressed, or is followed by something; also from the iteration
  */
 export async function* decryptStream(
   content: AsyncIterable<Uint8Array>,
   keys: readonly PrivateKey[],
-  now: Date,
+  { now, pool }: Pick<Context, 'now' | 'pool'>,
 ): AsyncGenerator<Uint8Array> {
-  const { decrypt, readMessage } = await loadOpenpgp();
-  let sourceFailure: unknown;
-  /** What went in since the last piece came out; undefined while nobody waits for one. */
-  let ahead: number | undefined = 0;
-  async function* watched(): AsyncGenerator<Uint8Array> {
-    try {
-      for await (const piece of content) {
-        if (ahead !== undefined) ahead += piece.length;
-        // The library holds every packet but the content itself in memory, and a piece of that until it is authentic.
-        if (ahead !== undefined && ahead > MOST_AHEAD)
-          throw failed(`got ${ahead} bytes of packets that are no content, want at most ${MOST_AHEAD}`);
-        // Given away as it is: the library keeps no reference once it has read a piece.
-        yield piece;
-      }
-    } catch (error) {
-      sourceFailure = error;
-      throw error;
+  const input = content[Symbol.asyncIterator]();
+  /** What was read of the head, for the library to read again; undefined behind it. */
+  let head: Uint8Array[] | undefined = [];
+  async function* recorded(): AsyncGenerator<Uint8Array> {
+    for (let next = await input.next(); next.done !== true; next = await input.next()) {
+      head?.push(next.value);
+      yield next.value;
     }
   }
+  const parts = packetParts(recorded());
   try {
-    const message = await readMessage({ binaryMessage: webStream(watched()) });
-    const wanted = message.getEncryptionKeyIDs().map((id) => id.toHex());
-    if (wanted.length > MOST_RECIPIENTS)
-      throw failed(`got ${wanted.length} recipients, want at most ${MOST_RECIPIENTS}`);
-    const own = new Set(keys.flatMap((key) => key.getKeyIDs().map((id) => id.toHex())));
-    // A message may hide for whom it is; then every key is tried.
-    if (wanted.length > 0 && !wanted.some((id) => own.has(id) || /^0+$/.test(id))) {
-      throw new SealiftError('decryption-key-needed', 'the bundle is encrypted to other keys', {
-        got: [...own].join(', '),
-        want: wanted.join(', '),
-        hint: 'give the secret key of one of them with --decrypt-key',
-      });
+    const packets = await readHead(parts);
+    const body = packets && (await startBody(parts));
+    const session = body && (await readSessionKeys(packets, keys, now));
+    if (!session) {
+      const again = head;
+      head = undefined;
+      yield* decryptOtherForm(chain(again, input), keys, now);
+      return;
     }
-    // The library's own decrypt(): only there does the end of the data wait for the integrity check.
-    const { data } = await decrypt({
-      message,
-      decryptionKeys: [...keys],
-      format: 'binary',
-      date: now,
-      config: {
-        allowUnauthenticatedStream: true,
-        // Without an integrity check there is nothing to wait for at the end.
-        allowUnauthenticatedMessages: false,
-        // Nothing compressed: a bundle is not, and what unpacks has no end.
-        maxDecompressedMessageSize: 0,
-      },
-    });
-    for await (const piece of data as unknown as AsyncIterable<Uint8Array>) {
-      ahead = undefined;
-      yield piece;
-      ahead = 0;
+    head = undefined;
+    const [key] = await fittingKeys(body.start, session, pool);
+    if (!key) throw malformed('its session key is of another message');
+    yield* openContent(body.rest, key, pool);
+    // One message, and nothing behind it.
+    for (let next = await parts.next(); next.done !== true; next = await parts.next()) {
+      if (next.value.type === 'start') throw malformed('something follows the message');
     }
-  } catch (error) {
-    if (sourceFailure !== undefined) throw sourceFailure;
-    if (isSealiftError(error)) throw error;
-    throw failed(inert((error as Error).message), error);
+  } finally {
+    await input.return?.();
   }
 }
 
-function failed(why: string, cause?: unknown): SealiftError {
-  return new SealiftError('decryption-failed', `the bundle does not decrypt: ${why}`, {
-    hint: 'the medium is damaged or the file was changed: copy it again, or ask for it again; encrypted by hand, it must not be compressed: gpg --encrypt -z 0',
-    cause,
-  });
+type Parts = AsyncGenerator<PacketPart, void, void>;
+
+async function* packetParts(content: AsyncIterable<Uint8Array>): Parts {
+  const reader = createPacketReader();
+  for await (const piece of content) yield* reader.read(piece);
+  yield* reader.finish();
+}
+
+/** The session key packets of a message; undefined where it begins with something else, or is of another form. */
+async function readHead(parts: Parts): Promise<Uint8Array | undefined> {
+  const packets: Uint8Array[] = [];
+  let tag = 0;
+  let bytes = 0;
+  let body: Uint8Array[] = [];
+  for (;;) {
+    const { done, value: part } = await parts.next();
+    if (done === true) return undefined;
+    if (part.type === 'start') {
+      if (part.tag === TAG.integrityProtected) return packets.length > 0 ? Buffer.concat(packets) : undefined;
+      if (!IN_HEAD.has(part.tag)) return undefined;
+      tag = part.tag;
+      body = [];
+    } else if (part.type === 'body') {
+      bytes += part.bytes.length;
+      if (bytes > MOST_HEAD) return undefined;
+      body.push(part.bytes);
+    } else if (tag === TAG.publicKeySessionKey) packets.push(framePacket(tag, Buffer.concat(body)));
+  }
+}
+
+/** The body from behind its version on, with what it begins with at hand; undefined where it is of another version. */
+async function startBody(
+  parts: Parts,
+): Promise<{ readonly start: Uint8Array; readonly rest: AsyncIterable<Uint8Array> } | undefined> {
+  let start = Buffer.alloc(0);
+  let ended = false;
+  while (!ended && start.length < BODY_START) {
+    const { done, value: part } = await parts.next();
+    if (done === true || part.type !== 'body') ended = true;
+    else start = Buffer.concat([start, part.bytes]);
+  }
+  if (start[0] !== 1) return undefined;
+  async function* rest(): AsyncGenerator<Uint8Array> {
+    yield start.subarray(1);
+    while (!ended) {
+      const { done, value: part } = await parts.next();
+      if (done === true || part.type !== 'body') ended = true;
+      else yield part.bytes;
+    }
+  }
+  return { start: start.subarray(1), rest: rest() };
+}
+
+async function* chain(
+  first: readonly Uint8Array[],
+  rest: AsyncIterator<Uint8Array>,
+): AsyncGenerator<Uint8Array> {
+  yield* first;
+  for (let next = await rest.next(); next.done !== true; next = await rest.next()) yield next.value;
 }

@@ -3,11 +3,12 @@
  * RFC 4880 (section 5.13), not compressed. Stock gpg 2.2 decrypts it. It keeps a secret and proves nothing: whoever has
  * the certificate can make one, so what comes out is a stranger's bundle.
  */
-import { Readable } from 'node:stream';
-import type { ReadableStream } from 'node:stream/web';
 import type { PublicKey } from 'openpgp';
+import type { Context } from '../context.ts';
 import { inert, SealiftError } from '../errors.ts';
 import { loadOpenpgp } from '../trust/openpgp-packets.ts';
+import { sealContent } from './seal.ts';
+import { makeSessionKey } from './session-keys.ts';
 
 export interface CertificateFile {
   /** For messages. */
@@ -72,38 +73,13 @@ export async function readRecipients(files: readonly CertificateFile[], now: Dat
   return { keys: [...keys.values()], fingerprints: [...keys.keys()] };
 }
 
-/** `content` as one message; flat memory, ends with the error of `content` where that fails. */
+/** `content` as one message; flat memory, ends with the error of `content` where that fails. Pieces belong to the taker. */
 export async function* encryptStream(
   content: AsyncIterable<Uint8Array>,
   recipients: Recipients,
-  now: Date,
+  { now, pool }: Pick<Context, 'now' | 'pool'>,
 ): AsyncGenerator<Uint8Array> {
-  const { createMessage, encrypt, enums } = await loadOpenpgp();
-  const message = await createMessage({
-    binary: webStream(content),
-    format: 'binary',
-    filename: '',
-    date: now,
-  });
-  const encrypted = await encrypt({
-    message,
-    encryptionKeys: [...recipients.keys],
-    format: 'binary',
-    date: now,
-    config: {
-      ...CONFIG,
-      preferredSymmetricAlgorithm: enums.symmetric.aes256,
-      preferredCompressionAlgorithm: enums.compression.uncompressed,
-    },
-  });
-  yield* encrypted as unknown as AsyncIterable<Uint8Array>;
-}
-
-/** As the library takes streams. */
-export function webStream(content: AsyncIterable<Uint8Array>): ReadableStream<Uint8Array> {
-  // One piece at a time: pieces are large, and the default is to hold sixteen of them.
-  const stream = Readable.from(content, { objectMode: true, highWaterMark: 1 });
-  return Readable.toWeb(stream, {
-    strategy: { highWaterMark: 0, size: () => 1 },
-  }) as ReadableStream<Uint8Array>;
+  const { session, packets } = await makeSessionKey(recipients.keys, now, CONFIG);
+  yield packets;
+  yield* sealContent(content, session, now, pool);
 }

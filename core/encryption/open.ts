@@ -26,11 +26,11 @@ export async function openEncrypted(input: EncryptedInput, context: Context): Pr
   for (const key of input.keys) keys.push(await openDecryptionKey(key, input.passphrase));
   const { stream } = input;
   async function* content(): AsyncGenerator<Uint8Array> {
-    if (stream) yield* decryptStream(stream as unknown as AsyncIterable<Uint8Array>, keys, context.now);
+    if (stream) yield* decryptStream(stream as unknown as AsyncIterable<Uint8Array>, keys, context);
     for (const file of files) {
       const { handle } = await openRegularFile(file);
       try {
-        yield* decryptStream(readPieces(handle), keys, context.now);
+        yield* decryptStream(readPieces(handle), keys, context);
       } finally {
         await handle.close();
       }

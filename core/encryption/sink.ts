@@ -33,9 +33,9 @@ export function createEncryptedFiles(options: EncryptedFilesOptions, context: Co
       const name = nameOf(cut.number);
       const partial = partialMessage(where, name);
       const handle = await createPartial(partial);
+      const checked = await readBack(where);
       return createMessageSink(
-        { handle, partial, final: path.join(where, name), recipients },
-        () => readBack(where),
+        { handle, partial, final: path.join(where, name), recipients, checked },
         context,
       );
     },
@@ -47,26 +47,26 @@ interface OpenMessage {
   readonly partial: string;
   readonly final: string;
   readonly recipients: Recipients;
+  /** Read back once it is written. */
+  readonly checked: boolean;
 }
 
 function createMessageSink(
-  { handle, partial, final, recipients }: OpenMessage,
-  readBack: () => Promise<boolean>,
+  { handle, partial, final, recipients, checked }: OpenMessage,
   context: Context,
 ): VolumeSink {
   const plain = context.pool.stream({ algorithms: ['sha256'] });
-  const sealed = context.pool.stream({ algorithms: ['sha256'] });
+  const sealed = checked ? context.pool.stream({ algorithms: ['sha256'] }) : undefined;
   const channel = createChannel();
   let closed = false;
 
   const pump = (async () => {
-    for await (const chunk of encryptStream(channel.content(), recipients, context.now)) {
-      const hashed = sealed.write(chunk);
+    for await (const chunk of encryptStream(channel.content(), recipients, context)) {
       for (let done = 0; done < chunk.length; ) {
         const { bytesWritten } = await handle.write(chunk, done, chunk.length - done);
         done += bytesWritten;
       }
-      await hashed;
+      await sealed?.give(chunk);
     }
   })();
   // Told to whoever writes or finishes next.
@@ -78,15 +78,14 @@ function createMessageSink(
     channel.fail(new SealiftError('cancelled', 'the volume was given up'));
     await pump.catch(() => undefined);
     plain.abort();
-    sealed.abort();
+    sealed?.abort();
     await handle.close();
   }
 
   return {
     async write(chunk) {
       const hashed = plain.write(chunk);
-      // A copy: the library keeps pieces until it has a whole packet.
-      await channel.put(Uint8Array.from(chunk));
+      await channel.put(chunk);
       await hashed;
     },
     // There is nothing in a half message worth keeping.
@@ -95,11 +94,11 @@ function createMessageSink(
       await channel.end();
       await pump;
       const { hashes } = await plain.finish();
-      const written = await sealed.finish();
+      const written = await sealed?.finish();
       await handle.sync();
       closed = true;
       await handle.close();
-      if (await readBack()) await assertKept(partial, written.hashes.sha256 ?? '', context);
+      if (written) await assertKept(partial, written.hashes.sha256 ?? '', context);
       await rename(partial, final);
       await fsyncDirectory(path.dirname(final));
       return { sha256: hashes.sha256 ?? '' };
@@ -143,9 +142,10 @@ function createChannel() {
         }
         const { chunk, taken } = waiting;
         waiting = undefined;
+        // Whoever put it may use its memory again once the other side is done with it.
+        if (chunk !== undefined) yield chunk;
         taken();
         if (chunk === undefined) return;
-        yield chunk;
       }
     },
   };

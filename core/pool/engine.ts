@@ -2,11 +2,18 @@
  * The work itself: hashing and moving bytes with blocking calls. It runs in a worker thread, or inline where
  * the pool has no threads; either way it only knows messages.
  */
-import { createHash, type Hash } from 'node:crypto';
+import { type Cipheriv, createCipheriv, createDecipheriv, createHash, type Hash } from 'node:crypto';
 import { readSync, writeSync, writevSync } from 'node:fs';
 import type { ErrorCode } from '../errors.ts';
 import { placeBlob } from './place-blob.ts';
-import { type HashAlgorithm, type Hashes, PLACE_MAX, type PlaceJob, type PlaceOutcome } from './pool.ts';
+import {
+  type CipherJob,
+  type HashAlgorithm,
+  type Hashes,
+  PLACE_MAX,
+  type PlaceJob,
+  type PlaceOutcome,
+} from './pool.ts';
 
 /** Bytes of one block of a stream's ring. Larger ones only keep more memory in flight. */
 export const BLOCK_BYTES: number = 256 * 1024;
@@ -51,6 +58,14 @@ export type Request =
   | { readonly type: 'block'; readonly id: number; readonly block: Uint8Array; readonly length: number }
   /** Chunks whose memory has moved here. */
   | { readonly type: 'chunks'; readonly id: number; readonly chunks: readonly Uint8Array<ArrayBuffer>[] }
+  | { readonly type: 'cipher'; readonly id: number; readonly job: CipherJob }
+  /** A block for a cipher; with `iv` it begins there. */
+  | {
+      readonly type: 'crypt';
+      readonly id: number;
+      readonly block: Uint8Array;
+      readonly iv: Uint8Array | undefined;
+    }
   | { readonly type: 'end' | 'abort'; readonly id: number };
 
 /** An error as it travels between threads. */
@@ -70,6 +85,7 @@ export type Reply =
   | { readonly type: 'progress'; readonly id: number; readonly bytes: number }
   | { readonly type: 'done'; readonly id: number; readonly hashes: Hashes; readonly bytes: number }
   | { readonly type: 'placed'; readonly id: number; readonly outcomes: readonly PlaceOutcome[] }
+  | { readonly type: 'crypted'; readonly id: number; readonly block: Uint8Array<ArrayBuffer> }
   | { readonly type: 'failed'; readonly id: number; readonly error: PlainError }
   | { readonly type: 'aborted'; readonly id: number };
 
@@ -92,6 +108,11 @@ interface StreamState extends Hashing {
   readonly request: Request & { readonly type: 'stream' };
   done: number;
   failed: boolean;
+}
+
+interface CipherState {
+  readonly job: CipherJob;
+  cipher?: Cipheriv;
 }
 
 export interface Engine {
@@ -133,12 +154,29 @@ function plainError(error: unknown): PlainError {
   return { message, code, errno, syscall, path };
 }
 
+/** One without an end to be told of: CFB has no padding. */
+function startCipher({ algorithm, direction, key }: CipherJob, iv: Uint8Array): Cipheriv {
+  return direction === 'encrypt' ? createCipheriv(algorithm, key, iv) : createDecipheriv(algorithm, key, iv);
+}
+
+/** A block in memory of its own, which can be moved. */
+function ownMemory(bytes: Buffer): Uint8Array<ArrayBuffer> {
+  const { buffer, byteLength } = bytes;
+  return buffer instanceof ArrayBuffer && buffer.byteLength === byteLength
+    ? new Uint8Array(buffer)
+    : Uint8Array.from(bytes);
+}
+
 /**
- * @param post takes replies
+ * @param post takes replies, and memory in them that may move
  * @param soon runs a function after waiting messages had their turn
  */
-export function createEngine(post: (reply: Reply) => void, soon: (turn: () => void) => void): Engine {
+export function createEngine(
+  post: (reply: Reply, move?: readonly ArrayBuffer[]) => void,
+  soon: (turn: () => void) => void,
+): Engine {
   const streams = new Map<number, StreamState>();
+  const ciphers = new Map<number, CipherState>();
   const tasks: (RangeState | PlaceState)[] = [];
   let turning = false;
   let buffer: Uint8Array | undefined;
@@ -232,6 +270,19 @@ export function createEngine(post: (reply: Reply) => void, soon: (turn: () => vo
     }
   }
 
+  function crypt(id: number, block: Uint8Array, iv: Uint8Array | undefined): void {
+    const state = ciphers.get(id);
+    if (!state) return;
+    try {
+      if (iv || !state.cipher) state.cipher = startCipher(state.job, iv ?? new Uint8Array(16));
+      const done = ownMemory(state.cipher.update(block));
+      post({ type: 'crypted', id, block: done }, [done.buffer]);
+    } catch (error) {
+      ciphers.delete(id);
+      post({ type: 'failed', id, error: plainError(error) });
+    }
+  }
+
   return {
     handle(request) {
       switch (request.type) {
@@ -270,6 +321,12 @@ export function createEngine(post: (reply: Reply) => void, soon: (turn: () => vo
           post({ type: 'free', id: request.id, block: undefined });
           return;
         }
+        case 'cipher':
+          ciphers.set(request.id, { job: request.job });
+          return;
+        case 'crypt':
+          crypt(request.id, request.block, request.iv);
+          return;
         case 'end': {
           const state = streams.get(request.id);
           streams.delete(request.id);
@@ -280,6 +337,7 @@ export function createEngine(post: (reply: Reply) => void, soon: (turn: () => vo
         }
         case 'abort':
           streams.delete(request.id);
+          ciphers.delete(request.id);
           post({ type: 'aborted', id: request.id });
           return;
       }

@@ -5,7 +5,7 @@ import { createEngine, type Request } from './engine.ts';
 if (parentPort) {
   const port = parentPort;
   const engine = createEngine(
-    (reply) => port.postMessage(reply),
+    (reply, move) => port.postMessage(reply, move ?? []),
     (turn) => setImmediate(turn),
   );
   port.on('message', (request: Request) => engine.handle(request));

@@ -66,6 +66,27 @@ export interface StreamSink {
   readonly released: Promise<void>;
 }
 
+/** Bytes of a block that goes to a cipher; more only keeps more memory in flight. */
+export const CIPHER_BLOCK: number = 2 ** 20;
+
+export type CipherAlgorithm = 'aes-128-cfb' | 'aes-192-cfb' | 'aes-256-cfb';
+
+export interface CipherJob {
+  readonly algorithm: CipherAlgorithm;
+  readonly direction: 'encrypt' | 'decrypt';
+  readonly key: Uint8Array;
+}
+
+export interface CipherStream {
+  /**
+   * The block encrypted or decrypted. Blocks of one stream are done in order: with `iv` from there, otherwise going on
+   * behind the block before. The block must not change until then; where its memory is shared it is not copied.
+   */
+  update(block: Uint8Array, iv?: Uint8Array): Promise<Uint8Array<ArrayBuffer>>;
+  /** Gives up what is not done; safe to call at any time. */
+  close(): void;
+}
+
 export interface WorkerPool {
   /** Number of threads. */
   readonly size: number;
@@ -82,5 +103,7 @@ export interface WorkerPool {
   place(jobs: readonly PlaceJob[], signal?: AbortSignal): Promise<readonly PlaceOutcome[]>;
   /** A sink for bytes that come over the main thread, such as a registry's answer. */
   stream(job: StreamJob): StreamSink;
+  /** A cipher; `key` has the length of its algorithm. */
+  cipher(job: CipherJob): CipherStream;
   close(): Promise<void>;
 }

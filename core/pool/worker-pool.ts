@@ -11,6 +11,8 @@ import {
   type Request,
 } from './engine.ts';
 import {
+  type CipherJob,
+  type CipherStream,
   type Hashes,
   PLACE_MAX,
   type PlaceJob,
@@ -83,6 +85,8 @@ function isWhole(chunk: Uint8Array): chunk is Uint8Array<ArrayBuffer> {
 
 /** What the pool wants to know about a job on a thread. */
 interface Job {
+  /** How busy it keeps its thread, where one is that of hashing. */
+  readonly weight?: number | undefined;
   reply(reply: Reply): void;
   /** The thread is gone. */
   lost(error: SealiftError): void;
@@ -103,6 +107,15 @@ interface Lane {
 interface WaitingTask {
   start(lane: Lane): void;
   fail(error: Error): void;
+}
+
+/** AES in CFB, block behind block, takes this many times what SHA-256 does. */
+const CIPHER_WEIGHT = 3;
+
+function weightOf({ jobs }: Lane): number {
+  let sum = 0;
+  for (const { weight = 1 } of jobs.values()) sum += weight;
+  return sum;
 }
 
 function dispatch(lane: Lane, reply: Reply): void {
@@ -192,7 +205,7 @@ export function createWorkerPool(options: WorkerPoolOptions): WorkerPool {
   /** The lane with the least to do; a new one as long as all others are busy and there may be more. */
   function pickLane(): Lane {
     const least = lanes.reduce<Lane | undefined>(
-      (a, b) => (a && a.jobs.size <= b.jobs.size ? a : b),
+      (a, b) => (a && weightOf(a) <= weightOf(b) ? a : b),
       undefined,
     );
     if (least && (least.jobs.size === 0 || lanes.length >= Math.max(1, size))) return least;
@@ -208,7 +221,7 @@ export function createWorkerPool(options: WorkerPoolOptions): WorkerPool {
       const free = lanes.filter(hasRoom);
       if (free.length === 0 && lanes.length >= Math.max(1, size)) return;
       let lane = pickLane();
-      if (!hasRoom(lane)) lane = free.reduce((a, b) => (a.jobs.size <= b.jobs.size ? a : b));
+      if (!hasRoom(lane)) lane = free.reduce((a, b) => (weightOf(a) <= weightOf(b) ? a : b));
       waiting.shift()?.start(lane);
     }
   }
@@ -501,11 +514,46 @@ export function createWorkerPool(options: WorkerPoolOptions): WorkerPool {
     };
   }
 
+  function cipher(job: CipherJob): CipherStream {
+    if (closed) throw closedError();
+    const lane = pickLane();
+    const waiting: Deferred<Uint8Array<ArrayBuffer>>[] = [];
+    let failure: Error | undefined;
+    const fail = (error: Error) => {
+      failure ??= error;
+      for (const { reject } of waiting.splice(0)) reject(failure);
+    };
+    const id = register(lane, {
+      weight: CIPHER_WEIGHT,
+      reply(reply) {
+        if (reply.type === 'crypted') waiting.shift()?.resolve(reply.block);
+        if (reply.type === 'failed') fail(reviveError(reply.error));
+        if (reply.type === 'failed' || reply.type === 'aborted') release(lane, id);
+      },
+      lost: fail,
+    });
+    lane.send({ type: 'cipher', id, job });
+    return {
+      update(block, iv) {
+        if (failure) return Promise.reject(failure);
+        const done = defer<Uint8Array<ArrayBuffer>>();
+        waiting.push(done);
+        lane.send({ type: 'crypt', id, block, iv });
+        return done.promise;
+      },
+      close() {
+        if (failure === undefined) lane.send({ type: 'abort', id });
+        fail(new SealiftError('cancelled', 'the cipher was given up'));
+      },
+    };
+  }
+
   return {
     size,
     range,
     place,
     stream,
+    cipher,
     async close() {
       if (closed) return;
       closed = true;

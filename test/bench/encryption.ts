@@ -5,23 +5,16 @@
  *   node test/bench/encryption.ts [--mib 1024] [--rounds 5] [--dir DIR]
  */
 import { execFileSync, spawnSync } from 'node:child_process';
-import {
-  createReadStream,
-  createWriteStream,
-  mkdtempSync,
-  readFileSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { open } from 'node:fs/promises';
-import os from 'node:os';
+import os, { availableParallelism } from 'node:os';
 import path from 'node:path';
-import { Readable } from 'node:stream';
-import { pipeline } from 'node:stream/promises';
 import { parseArgs } from 'node:util';
 import { generateKey, readPrivateKey } from 'openpgp';
+import { readPieces } from '../../core/bundle/input.ts';
 import { decryptStream } from '../../core/encryption/decrypt.ts';
 import { encryptStream, readRecipients } from '../../core/encryption/encrypt.ts';
+import { createWorkerPool } from '../../core/pool/worker-pool.ts';
 import { randomContent } from '../../fixtures/images.ts';
 
 const { values, positionals } = parseArgs({
@@ -40,20 +33,23 @@ const now = new Date('2026-03-01T00:00:00Z');
 if (positionals[0] !== undefined) {
   const [what, directory = ''] = positionals;
   const at = (name: string) => path.join(directory, name);
-  const began = performance.now();
+  const context = { now, pool: createWorkerPool({ size: availableParallelism() }) };
+  const input = await open(at(what === 'encrypt' ? 'plain' : 'theirs.gpg'));
+  let result: AsyncIterable<Uint8Array>;
   if (what === 'encrypt') {
     const to = await readRecipients([{ path: 'cert', bytes: readFileSync(at('cert.asc')) }], now);
-    const content = createReadStream(at('plain'), { highWaterMark: PIECE });
-    await pipeline(Readable.from(encryptStream(content, to, now)), createWriteStream(at('ours.gpg')));
+    result = encryptStream(readPieces(input), to, context);
   } else {
     const key = await readPrivateKey({ armoredKey: readFileSync(at('secret.asc'), 'utf8') });
-    const content = createReadStream(at('theirs.gpg'), { highWaterMark: PIECE });
-    await pipeline(Readable.from(decryptStream(content, [key], now)), createWriteStream(at('out')));
+    result = decryptStream(readPieces(input), [key], context);
   }
+  const output = await open(at(what === 'encrypt' ? 'ours.gpg' : 'out'), 'w');
+  for await (const piece of result) await output.write(piece);
+  await context.pool.close();
+  const { maxRSS } = process.resourceUsage();
   console.log(
     JSON.stringify({
-      seconds: (performance.now() - began) / 1000,
-      peak: process.resourceUsage().maxRSS * 1024,
+      peak: maxRSS * 1024,
     }),
   );
   process.exit(0);
@@ -61,25 +57,35 @@ if (positionals[0] !== undefined) {
 
 const directory = mkdtempSync(path.join(values.dir, 'sealift-bench-'));
 const at = (name: string) => path.join(directory, name);
-const gpg = (...args: readonly string[]) => {
+interface Run {
+  /** By the clock, from the start of the program on. */
+  readonly seconds: number;
+  readonly cpu: number;
+  readonly peak: number;
+}
+/** CPU time of children that have ended, as the system counts it. */
+const childrenCpu = (): number => {
+  const fields = readFileSync('/proc/self/stat', 'utf8').split(') ')[1]?.split(' ') ?? [];
+  return (Number(fields[13]) + Number(fields[14])) / 100;
+};
+const timed = (run: () => number): Run => {
+  const cpu = childrenCpu();
   const began = performance.now();
-  execFileSync('gpg', [
-    '--homedir',
-    directory,
-    '--batch',
-    '--yes',
-    '--quiet',
-    '--trust-model',
-    'always',
-    ...args,
-  ]);
-  return (performance.now() - began) / 1000;
+  const peak = run();
+  return { seconds: (performance.now() - began) / 1000, cpu: childrenCpu() - cpu, peak };
 };
-const ours = (what: string): { readonly seconds: number; readonly peak: number } => {
-  const run = spawnSync(process.execPath, [import.meta.filename, what, directory], { encoding: 'utf8' });
-  if (run.status !== 0) throw new Error(run.stderr);
-  return JSON.parse(run.stdout);
-};
+const gpg = (...args: readonly string[]): Run =>
+  timed(() => {
+    const base = ['--homedir', directory, '--batch', '--yes', '--quiet', '--trust-model', 'always'];
+    execFileSync('gpg', [...base, ...args], { stdio: ['ignore', 'ignore', 'ignore'] });
+    return 0;
+  });
+const ours = (what: string): Run =>
+  timed(() => {
+    const run = spawnSync(process.execPath, [import.meta.filename, what, directory], { encoding: 'utf8' });
+    if (run.status !== 0) throw new Error(run.stderr);
+    return JSON.parse(run.stdout).peak;
+  });
 const median = (list: readonly number[]): number => [...list].sort((a, b) => a - b)[list.length >> 1] ?? 0;
 
 try {
@@ -100,26 +106,34 @@ try {
   }
   await handle.close();
 
-  const times: Record<string, number[]> = { encrypt: [], 'gpg encrypt': [], decrypt: [], 'gpg decrypt': [] };
-  let peak = 0;
-  for (let round = 0; round < Number(values.rounds); round += 1) {
-    const encrypt = ours('encrypt');
-    times['encrypt']?.push(encrypt.seconds);
-    times['gpg encrypt']?.push(
+  const steps: Record<string, () => Run> = {
+    encrypt: () => ours('encrypt'),
+    'gpg encrypt': () =>
       gpg('--encrypt', '-z', '0', '-r', 'bench@example.org', '-o', at('theirs.gpg'), at('plain')),
-    );
-    const decrypt = ours('decrypt');
-    times['decrypt']?.push(decrypt.seconds);
-    times['gpg decrypt']?.push(gpg('--decrypt', '-o', at('out'), at('ours.gpg')));
-    peak = Math.max(peak, encrypt.peak, decrypt.peak);
+    decrypt: () => ours('decrypt'),
+    'gpg decrypt': () => gpg('--decrypt', '-o', at('out'), at('ours.gpg')),
+  };
+  const runs: Record<string, Run[]> = {};
+  for (let round = 0; round < Number(values.rounds); round += 1) {
+    for (const [what, step] of Object.entries(steps)) {
+      runs[what] ??= [];
+      runs[what].push(step());
+    }
   }
-  for (const [what, list] of Object.entries(times))
-    console.log(`${what.padEnd(12)} ${median(list).toFixed(2)} s for ${values.mib} MiB`);
-  const ratio = (a: string, b: string) => (median(times[a] ?? []) / median(times[b] ?? [])).toFixed(2);
-  console.log(
-    `encrypt ${ratio('encrypt', 'gpg encrypt')} and decrypt ${ratio('decrypt', 'gpg decrypt')} of gpg`,
-  );
-  console.log(`peak memory ${(peak / PIECE).toFixed(0)} MiB`);
+  const of = (what: string, figure: keyof Run) => median((runs[what] ?? []).map((run) => run[figure]));
+  for (const what of Object.keys(steps)) {
+    console.log(
+      `${what.padEnd(12)} ${of(what, 'seconds').toFixed(2)} s, ${of(what, 'cpu').toFixed(2)} s of CPU, for ${values.mib} MiB`,
+    );
+  }
+  const ratio = (what: string, figure: keyof Run) =>
+    (of(what, figure) / of(`gpg ${what}`, figure)).toFixed(2);
+  for (const what of ['encrypt', 'decrypt'])
+    console.log(`${what}: ${ratio(what, 'seconds')} of gpg's time, ${ratio(what, 'cpu')} of its CPU time`);
+  const peaks = Object.values(runs)
+    .flat()
+    .map(({ peak }) => peak);
+  console.log(`peak memory ${(Math.max(...peaks) / PIECE).toFixed(0)} MiB`);
 } finally {
   execFileSync('gpgconf', ['--homedir', directory, '--kill', 'gpg-agent']);
   rmSync(directory, { recursive: true, force: true });

@@ -110,6 +110,9 @@ export function fakeWorkflows(over: Partial<Workflows> = {}): Workflows {
         stream: () => {
           throw new Error('stream is not faked');
         },
+        cipher: () => {
+          throw new Error('cipher is not faked');
+        },
         close: () => Promise.resolve(),
       }),
     limits: () => Promise.resolve(DEFAULT_LIMITS),

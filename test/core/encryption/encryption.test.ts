@@ -6,6 +6,7 @@ import { generateKey, readPrivateKey } from 'openpgp';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { decryptStream, openDecryptionKey } from '../../../core/encryption/decrypt.ts';
 import { encryptStream, type Recipients, readRecipients } from '../../../core/encryption/encrypt.ts';
+import { createWorkerPool } from '../../../core/pool/worker-pool.ts';
 import { randomContent } from '../../../fixtures/images.ts';
 import { describePeer } from '../../../fixtures/peers.ts';
 import { TEST_PASSPHRASE } from '../../../fixtures/world.ts';
@@ -13,6 +14,8 @@ import { TEST_PASSPHRASE } from '../../../fixtures/world.ts';
 const NOW = new Date('2026-03-01T00:00:00Z');
 const MADE = new Date('2026-01-01T00:00:00Z');
 const CONTENT = randomContent(3_000_000, 'secret');
+
+const CONTEXT = { now: NOW, pool: createWorkerPool({ size: 0 }) };
 
 let alice: { readonly secret: string; readonly certificate: string };
 let bob: typeof alice;
@@ -55,10 +58,10 @@ async function gather(content: AsyncIterable<Uint8Array>): Promise<Buffer> {
 }
 
 const encrypted = async (to: Recipients, bytes: Uint8Array = CONTENT) =>
-  gather(encryptStream(pieces(bytes), to, NOW));
+  gather(encryptStream(pieces(bytes), to, CONTEXT));
 
 async function decrypted(message: Uint8Array, key = alice): Promise<Buffer> {
-  return gather(decryptStream(pieces(message), [await readPrivateKey({ armoredKey: key.secret })], NOW));
+  return gather(decryptStream(pieces(message), [await readPrivateKey({ armoredKey: key.secret })], CONTEXT));
 }
 
 describe('an encrypted stream', () => {
@@ -78,7 +81,7 @@ describe('an encrypted stream', () => {
       yield Buffer.alloc(200_000);
       throw new Error('the source broke');
     }
-    await expect(gather(encryptStream(broken(), await recipients(alice), NOW))).rejects.toThrow(
+    await expect(gather(encryptStream(broken(), await recipients(alice), CONTEXT))).rejects.toThrow(
       'the source broke',
     );
   });
@@ -118,7 +121,7 @@ describe('an encrypted stream', () => {
       for (; given < 160 * piece; given += piece) yield new Uint8Array(piece);
     }
     const key = await readPrivateKey({ armoredKey: alice.secret });
-    await expect(gather(decryptStream(endless(), [key], NOW))).rejects.toMatchObject({
+    await expect(gather(decryptStream(endless(), [key], CONTEXT))).rejects.toMatchObject({
       code: 'decryption-failed',
     });
     expect(given).toBeLessThanOrEqual(65 * piece);
@@ -161,7 +164,7 @@ test('a locked key is opened with its passphrase, and says so where that is wron
   const locked = await newKey('locked', { passphrase: TEST_PASSPHRASE });
   const message = await encrypted(await recipients(locked));
   const key = await openDecryptionKey(file(locked.secret), async () => TEST_PASSPHRASE);
-  expect((await gather(decryptStream(pieces(message), [key], NOW))).equals(CONTENT)).toBe(true);
+  expect((await gather(decryptStream(pieces(message), [key], CONTEXT))).equals(CONTENT)).toBe(true);
   for (const answer of ['wrong', undefined])
     await expect(openDecryptionKey(file(locked.secret), async () => answer)).rejects.toMatchObject({
       code: 'passphrase-needed',
@@ -211,6 +214,27 @@ describePeer(['gpg'], 'gpg', () => {
     await expect(decrypted(readFileSync(at('packed.gpg')))).rejects.toMatchObject({
       code: 'decryption-failed',
     });
+  });
+
+  test.each([0, 1_048_551, 1_048_570, 1_048_576, 2_097_100])(
+    'decrypts %i bytes, and encrypts them from a pipe',
+    async (length) => {
+      const content = randomContent(length, 'sized');
+      writeFileSync(at('sized.gpg'), await encrypted(await recipients(alice, bob), content));
+      expect(gpg('--decrypt', at('sized.gpg')).equals(content)).toBe(true);
+      // From a pipe gpg knows no length: its packets come in parts of 8 KiB.
+      const message = execFileSync(
+        'gpg',
+        ['--homedir', directory, '--batch', '--trust-model', 'always', '-z0', '-er', 'alice@example.org'],
+        { input: content, maxBuffer: 64 * 1024 * 1024, stdio: ['pipe', 'pipe', 'ignore'] },
+      );
+      expect((await decrypted(message)).equals(content)).toBe(true);
+    },
+  );
+
+  test('signs and encrypts at once what sealift decrypts', async () => {
+    gpg('--sign', '--encrypt', '-z', '0', '-r', 'alice@example.org', '-o', at('signed.gpg'), at('plain'));
+    expect((await decrypted(readFileSync(at('signed.gpg')))).equals(CONTENT)).toBe(true);
   });
 
   test('encrypts to somebody it does not name, and sealift tries its keys', async () => {

@@ -2,7 +2,6 @@ import { execFileSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import { generateKey } from 'openpgp';
 import { afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { exportBundle } from '../../../core/export.ts';
 import { importBundle } from '../../../core/import.ts';
@@ -19,6 +18,7 @@ import {
   TEST_PASSPHRASE,
   type World,
 } from '../../../fixtures/world.ts';
+import { newReader } from './crafted.ts';
 
 const NAME = 'docker.io/acme/secret:1';
 const IMAGE = largeImage(5, 300_000);
@@ -28,12 +28,7 @@ let certificate: string;
 let world: World;
 
 beforeAll(async () => {
-  ({ privateKey: secret, publicKey: certificate } = await generateKey({
-    type: 'ecc',
-    curve: 'curve25519Legacy',
-    userIDs: [{ name: 'reader (test key)' }],
-    date: new Date('2026-01-01T00:00:00Z'),
-  }));
+  ({ secret, certificate } = await newReader());
 });
 beforeEach(async () => {
   world = await makeWorld();
@@ -103,16 +98,13 @@ describe('an encrypted export', () => {
   });
 
   test('is refused to a certificate that has expired, before a version is used', async () => {
-    const { publicKey } = await generateKey({
-      type: 'ecc',
-      curve: 'curve25519Legacy',
-      userIDs: [{ name: 'late (test key)' }],
-      date: new Date('2026-01-01T00:00:00Z'),
-      keyExpirationTime: 3600,
-    });
+    const old = await newReader({ keyExpirationTime: 3600 });
     const before = await readRoot(world.collection, world.context());
     await expect(
-      world.export({ [NAME]: IMAGE }, { encryptTo: [{ path: 'late.asc', bytes: Buffer.from(publicKey) }] }),
+      world.export(
+        { [NAME]: IMAGE },
+        { encryptTo: [{ path: 'late.asc', bytes: Buffer.from(old.certificate) }] },
+      ),
     ).rejects.toMatchObject({ code: 'key-expired' });
     expect(await readRoot(world.collection, world.context())).toEqual(before);
     expect((await world.export({ [NAME]: IMAGE })).collection.version).toBe(2);

@@ -1,12 +1,12 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { generateKey } from 'openpgp';
 import { afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { encryptStream, readRecipients } from '../../../core/encryption/encrypt.ts';
 import { importBundle } from '../../../core/import.ts';
 import type { BundleInput } from '../../../core/workflow-options.ts';
 import { largeImage, singleImage } from '../../../fixtures/images.ts';
 import { makeWorld, START, type World } from '../../../fixtures/world.ts';
+import { newReader } from './crafted.ts';
 
 const NAME = 'docker.io/acme/secret:1';
 
@@ -16,12 +16,7 @@ let world: World;
 let bundle: Buffer;
 
 beforeAll(async () => {
-  ({ privateKey: secret, publicKey: certificate } = await generateKey({
-    type: 'ecc',
-    curve: 'curve25519Legacy',
-    userIDs: [{ name: 'reader (test key)' }],
-    date: new Date('2026-01-01T00:00:00Z'),
-  }));
+  ({ secret, certificate } = await newReader());
 });
 
 beforeEach(async () => {
@@ -42,7 +37,8 @@ async function encrypt(bytes: Uint8Array, file: string): Promise<string> {
   }
   const to = await readRecipients([{ path: 'reader.asc', bytes: Buffer.from(certificate) }], START);
   const chunks: Uint8Array[] = [];
-  for await (const chunk of encryptStream(content(), to, START)) chunks.push(Uint8Array.from(chunk));
+  for await (const chunk of encryptStream(content(), to, world.context()))
+    chunks.push(Uint8Array.from(chunk));
   writeFileSync(file, Buffer.concat(chunks));
   return file;
 }

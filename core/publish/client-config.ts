@@ -116,7 +116,10 @@ const MAKERS: Readonly<Record<Client, (options: ClientConfigOptions) => ClientCo
     ]);
     return {
       files: [{ path: '/etc/rancher/k3s/registries.yaml', content: `mirrors:\n${lines.join('\n')}\n` }],
-      notes: ['Restart k3s on every node (systemctl restart k3s, or k3s-agent).'],
+      notes: [
+        'Restart k3s on every node (systemctl restart k3s, or k3s-agent).',
+        `Where ${host} does not have an image, k3s asks its registry; with disable-default-registry-endpoint: true in /etc/rancher/k3s/config.yaml (since January 2024) it says at once that there is none.`,
+      ],
     };
   },
 };

@@ -75,12 +75,17 @@ export interface FileBundle {
   bytes(offset: number, size: number): AsyncGenerator<Uint8Array, void, void>;
   /**
    * Hands out where `places` lie in open files, file by file: those at hand first, unless `inOrder`; then media are
-   * asked for. Descriptors are valid during the call only. With `everything`, also volumes that hold none of them.
+   * asked for. Descriptors are valid during the call only. With `everything`, also volumes that hold none of them; with
+   * `stretches` (of the bundle), only volumes that hold a part of those.
    */
   take(
     places: readonly BlobPlace[],
     use: (pieces: readonly BlobPiece[]) => Promise<void>,
-    options?: { readonly inOrder?: boolean | undefined; readonly everything?: boolean | undefined },
+    options?: {
+      readonly inOrder?: boolean | undefined;
+      readonly everything?: boolean | undefined;
+      readonly stretches?: readonly Stretch[] | undefined;
+    },
   ): Promise<void>;
   /** An error about a stretch of the bundle, told of the volume it lies in; the head where none is given. */
   explain(error: unknown, stretch?: Stretch): Promise<unknown>;
@@ -386,7 +391,7 @@ export async function openBundleBytes(bytes: BundleBytes, options: ReadOptions):
       const whole = accepted;
       const behind = { offset: head.size, size: whole.layout.size - head.size };
       await bytes.visit(
-        order?.everything ? [behind] : places,
+        order?.everything ? [behind] : (order?.stretches ?? places),
         async (part) => {
           const end = part.offset + part.size;
           if (framed && !framed.has(part.volume)) {

@@ -1,12 +1,22 @@
 /** How blobs get from a bundle into the store: hashed on their way, and in quarantine until they are known to be right. */
+
+import type { Stretch } from '../bundle/bytes.ts';
 import type { BundleManifest } from '../bundle/manifest.ts';
-import type { BlobPiece, BundleReader, FileBundle, StreamBlob, StreamBundle } from '../bundle/reader.ts';
+import type {
+  BlobPiece,
+  BlobPlace,
+  BundleReader,
+  FileBundle,
+  StreamBlob,
+  StreamBundle,
+} from '../bundle/reader.ts';
 import type { Context } from '../context.ts';
 import { isSealiftError, SealiftError } from '../errors.ts';
 import type { ManifestReader } from '../judge.ts';
 import { type Digest, digestAlgorithm } from '../oci/digest.ts';
 import type { HashAlgorithm, Hashes } from '../pool/pool.ts';
-import type { Ingest, Store } from '../store/store.ts';
+import { missingPieces } from '../store/ingest.ts';
+import type { Ingest, Piece, PieceIngest, Store } from '../store/store.ts';
 import { forEachLimited } from '../util/concurrency.ts';
 import { blobPlaces, digestOfName, heldManifests, readSmallBlobs, tellPieces } from '../verify.ts';
 
@@ -41,11 +51,14 @@ export async function openIntake(
       ({ name, size }) => (size === undefined ? [] : [[digestOfName(name), size] as const]),
     ),
   );
+  const inPieces = reader.kind === 'file' && !reader.isOneFile;
   const missingBytes = async (wanted: ReadonlySet<Digest>): Promise<number> => {
     let bytes = 0;
     for (const digest of wanted) {
       const size = sizes.get(digest) ?? 0;
-      if (!(await store.has(digest, size))) bytes += size;
+      if (await store.has(digest, size)) continue;
+      bytes += size;
+      if (inPieces) for (const piece of await store.piecesOf(digest, size)) bytes -= piece.size;
     }
     return bytes;
   };
@@ -113,14 +126,31 @@ function fileIntake(
         told.done(piece);
         took(blob.size);
       };
-      try {
-        await bundle.take(places, (pieces) =>
-          forEachLimited(pieces, Math.max(1, context.pool.size), context.signal, (piece, signal) =>
-            takePiece(piece, signal).catch(async (error: unknown) => {
-              throw await bundle.explain(error, piece.blob);
-            }),
-          ),
+      const takePlaces = (wantedPlaces: readonly BlobPlace[], stretches: readonly Stretch[]) =>
+        bundle.take(
+          wantedPlaces,
+          (pieces) =>
+            forEachLimited(pieces, Math.max(1, context.pool.size), context.signal, (piece, signal) =>
+              takePiece(piece, signal).catch(async (error: unknown) => {
+                throw await bundle.explain(error, piece.blob);
+              }),
+            ),
+          { stretches },
         );
+      try {
+        if (bundle.isOneFile) await takePlaces(places, places);
+        else {
+          const stretches: Stretch[] = [];
+          for (const place of places) {
+            const missing = place.size === 0 ? [{ at: 0, size: 0 }] : await cut.missingOf(place);
+            if (missing.length === 0 && (await cut.finish(place))) took(place.size);
+            for (const { at, size } of missing) stretches.push({ offset: place.offset + at, size });
+          }
+          await takePlaces(places, stretches);
+          // What an earlier run has left was wrong, or what came now: all volumes of these are read again.
+          const again = cut.again();
+          await takePlaces(again, again);
+        }
       } finally {
         await cut.close();
       }
@@ -132,44 +162,76 @@ function fileIntake(
 }
 
 /**
- * Blobs that lie in several volumes: their pieces come in any order into one quarantined file, which is hashed when it is
- * whole. Nobody knows before that whether any of it is right.
+ * Blobs that lie in several volumes: their pieces come in any order, and in several runs, into one quarantined file, which
+ * is hashed when it is whole. Nobody knows before that whether any of it is right.
  */
 function createCutBlobs(store: Store, context: Context) {
-  const open = new Map<Digest, { readonly target: Ingest; left: number }>();
+  const open = new Map<Digest, PieceIngest>();
+  const again: BlobPlace[] = [];
+  const targetOf = async ({ name, size }: BlobPlace): Promise<PieceIngest> => {
+    const digest = digestOfName(name);
+    const target = open.get(digest) ?? (await store.ingestPieces(digest, size));
+    open.set(digest, target);
+    return target;
+  };
+
+  /** Hashes what is whole; false where it is wrong and an earlier run has brought some of it. */
+  async function complete(target: PieceIngest, place: BlobPlace): Promise<boolean> {
+    const { digest, size, fd, resumed } = target;
+    open.delete(digest);
+    try {
+      const algorithms = [digestAlgorithm(digest)];
+      const source = { fd, offset: 0 };
+      await target.commit(await context.pool.range({ source, size, algorithms, signal: context.signal }));
+      return true;
+    } catch (error) {
+      const isWrong = isSealiftError(error) && error.code === 'digest-mismatch';
+      // Stopped while it was hashed: it is whole.
+      if (isWrong) await target.abort();
+      else await target.leave();
+      if (!isWrong || !resumed) throw error;
+      again.push(place);
+      context.emit({
+        type: 'notice',
+        level: 'warning',
+        code: 'pieces-wrong',
+        message: `what an earlier run took in of ${digest} does not fit what came now; all volumes of it are read again`,
+      });
+      return false;
+    }
+  }
+
   return {
+    /** Stretches of a blob that no earlier run has left. */
+    missingOf: async ({ name, size }: BlobPlace): Promise<readonly Piece[]> =>
+      missingPieces(await store.piecesOf(digestOfName(name), size), size),
+    /** Takes a blob in of which everything is there. */
+    finish: async (place: BlobPlace): Promise<boolean> => complete(await targetOf(place), place),
     /** True with the last piece, when the blob has been taken in. */
     async take(
       { blob, fd, offset, size, at }: BlobPiece,
       signal: AbortSignal,
       onProgress: (bytes: number) => void,
     ): Promise<boolean> {
-      const digest = digestOfName(blob.name);
-      const state = open.get(digest) ?? { target: await store.ingest(digest, blob.size), left: blob.size };
-      open.set(digest, state);
-      await context.pool.range({
-        source: { fd, offset },
-        size,
-        target: { fd: state.target.fd, offset: at },
-        algorithms: [],
-        signal,
-        onProgress,
-      });
-      state.left -= size;
-      if (state.left > 0) return false;
-      open.delete(digest);
-      try {
-        const source = { fd: state.target.fd, offset: 0 };
-        const algorithms = [digestAlgorithm(digest)];
-        await state.target.commit(await context.pool.range({ source, size: blob.size, algorithms, signal }));
-      } catch (error) {
-        await state.target.abort();
-        throw error;
+      const target = await targetOf(blob);
+      const isThere = target.pieces().some((piece) => piece.at <= at && at + size <= piece.at + piece.size);
+      if (!isThere) {
+        await context.pool.range({
+          source: { fd, offset },
+          size,
+          target: { fd: target.fd, offset: at },
+          algorithms: [],
+          signal,
+          onProgress,
+        });
+        await target.note({ at, size });
       }
-      return true;
+      return missingPieces(target.pieces(), blob.size).length === 0 && complete(target, blob);
     },
+    /** Blobs that have to be read once more, from their beginning. */
+    again: (): readonly BlobPlace[] => again.splice(0),
     async close(): Promise<void> {
-      for (const { target } of open.values()) await target.abort();
+      for (const target of open.values()) await target.leave();
     },
   };
 }

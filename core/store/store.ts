@@ -24,16 +24,7 @@ import {
 import { acquireLock, type Lock } from '../fs/lock.ts';
 import { canonicalJson } from '../json/canonical.ts';
 import { DEFAULT_LIMITS, type Limits } from '../limits.ts';
-import {
-  assertDigest,
-  blobPath,
-  type Digest,
-  digestAlgorithm,
-  digestHex,
-  formatDigest,
-  isDigest,
-} from '../oci/digest.ts';
-import type { Hashes } from '../pool/pool.ts';
+import { assertDigest, blobPath, type Digest, digestAlgorithm, digestHex, isDigest } from '../oci/digest.ts';
 import type { GarbageResult } from '../results.ts';
 import { type BlobFile, markReachable } from './garbage.ts';
 import {
@@ -45,8 +36,10 @@ import {
   isEntryOf,
   parseIndexFile,
 } from './index-file.ts';
+import { createQuarantine, type Ingest, type Piece, type PieceIngest } from './ingest.ts';
 import { encodeRecord, type ImageRecord, MAX_RECORD, parseRecord, recordFileName } from './records.ts';
 
+export type { Ingest, Piece, PieceIngest } from './ingest.ts';
 export type { EvidenceRecord, ImageRecord } from './records.ts';
 
 export const STORE_FORMAT = 1;
@@ -65,27 +58,6 @@ export interface StoreListing {
   readonly notAdmitted: readonly NotAdmitted[];
 }
 
-/** A blob on its way in. Its file is in quarantine until `commit`. */
-export interface Ingest {
-  readonly digest: Digest;
-  readonly size: number;
-  /** Open for reading and writing, empty. Write from offset 0. */
-  readonly fd: number;
-  /**
-   * Checks size and hash, makes the content durable and closes `fd`; the blob stays in quarantine until `commit`. For blobs
-   * that wait for a decision, so that they hold no file open.
-   * @throws SealiftError `digest-mismatch`, `size-mismatch`; the quarantined file is gone then
-   */
-  settle(hashes: Hashes): Promise<void>;
-  /**
-   * Takes the blob in where size and hash are right; closes `fd`. Durable after the next `sync()` or `admit()`.
-   * @throws SealiftError `digest-mismatch`, `size-mismatch`; the quarantined file is gone then
-   */
-  commit(hashes: Hashes): Promise<void>;
-  /** Gives up and removes the quarantined file; safe to call at any time, also after commit. */
-  abort(): Promise<void>;
-}
-
 export interface Store {
   readonly directory: string;
   /** @throws SealiftError `destination-locked` */
@@ -100,6 +72,10 @@ export interface Store {
   verifyBlob(digest: Digest, size: number, signal?: AbortSignal): Promise<boolean>;
   /** Begins to take a blob in. Nothing else may be ingesting the same digest. */
   ingest(digest: Digest, size: number): Promise<Ingest>;
+  /** Begins to take in a blob that comes in pieces, or goes on with one that an earlier run began. */
+  ingestPieces(digest: Digest, size: number): Promise<PieceIngest>;
+  /** What an earlier run has left of a blob that comes in pieces. */
+  piecesOf(digest: Digest, size: number): Promise<readonly Piece[]>;
   /** Takes in a blob that is in memory. @throws SealiftError `digest-mismatch` */
   putBytes(digest: Digest, bytes: Uint8Array): Promise<void>;
   /** Makes all blobs taken in so far durable. */
@@ -197,7 +173,6 @@ export async function openStore(directory: string, options: StoreOptions): Promi
 
   let locks = 0;
   let last: Promise<unknown> = Promise.resolve();
-  const ingesting = new Set<string>();
   const unsynced = new Set<string>();
 
   function assertLocked(): void {
@@ -217,6 +192,8 @@ export async function openStore(directory: string, options: StoreOptions): Promi
   function blobFile(digest: Digest): string {
     return path.join(directory, blobPath(digest));
   }
+
+  const quarantine = createQuarantine(places.ingest, blobFile, (changed) => unsynced.add(changed));
 
   async function openBlob(
     digest: Digest,
@@ -311,70 +288,7 @@ export async function openStore(directory: string, options: StoreOptions): Promi
 
   async function ingest(digest: Digest, size: number): Promise<Ingest> {
     assertLocked();
-    const target = blobFile(digest);
-    const quarantined = path.join(places.ingest, `${digestAlgorithm(digest)}-${digestHex(digest)}`);
-    if (ingesting.has(digest))
-      throw new SealiftError('internal', `blob is taken in twice at once: ${digest}`);
-    ingesting.add(digest);
-    let handle: FileHandle;
-    try {
-      // What an interrupted run left is not gone on with: nobody knows which of its bytes reached the disk.
-      await rm(quarantined, { force: true });
-      handle = await openAs(quarantined, 'wx+');
-    } catch (error) {
-      ingesting.delete(digest);
-      throw error;
-    }
-    let state: 'open' | 'settled' | 'ended' = 'open';
-    async function abort(): Promise<void> {
-      if (state === 'ended') return;
-      const wasOpen = state === 'open';
-      state = 'ended';
-      ingesting.delete(digest);
-      if (wasOpen) await handle.close();
-      await rm(quarantined, { force: true });
-    }
-    async function settle(hashes: Hashes): Promise<void> {
-      if (state !== 'open')
-        throw new SealiftError('internal', `blob is not being taken in any more: ${digest}`);
-      try {
-        const stats = await handle.stat();
-        if (stats.size !== size) throw sizeMismatch(digest, stats.size, size);
-        const got = hashes[digestAlgorithm(digest)];
-        if (got === undefined) throw new SealiftError('internal', `blob was not hashed: ${digest}`);
-        if (got !== digestHex(digest)) {
-          const found = formatDigest(digestAlgorithm(digest), got);
-          throw new SealiftError(
-            'digest-mismatch',
-            `content has another digest: got ${found}, want ${digest}`,
-            {
-              subject: digest,
-              got: found,
-              want: digest,
-            },
-          );
-        }
-        await handle.sync();
-        await handle.close();
-        state = 'settled';
-      } catch (error) {
-        await abort().catch(() => undefined);
-        throw error;
-      }
-    }
-    async function commit(hashes: Hashes): Promise<void> {
-      if (state !== 'settled') await settle(hashes);
-      try {
-        await rename(quarantined, target);
-        unsynced.add(path.dirname(target));
-        state = 'ended';
-        ingesting.delete(digest);
-      } catch (error) {
-        await abort().catch(() => undefined);
-        throw error;
-      }
-    }
-    return { digest, size, fd: handle.fd, settle, commit, abort };
+    return quarantine.ingest(digest, size);
   }
 
   async function putBytes(digest: Digest, bytes: Uint8Array): Promise<void> {
@@ -520,7 +434,7 @@ export async function openStore(directory: string, options: StoreOptions): Promi
     readonly dryRun: boolean;
     readonly keep?: readonly Digest[] | undefined;
   }): Promise<GarbageResult> {
-    if (ingesting.size > 0) throw new SealiftError('internal', 'blobs are being taken in');
+    if (quarantine.busy) throw new SealiftError('internal', 'blobs are being taken in');
     const index = await readIndex();
     const { images } = await listOf(index);
     const blobs = await listBlobs();
@@ -546,7 +460,10 @@ export async function openStore(directory: string, options: StoreOptions): Promi
     }
     for (const name of await readdir(places.ingest)) {
       const file = path.join(places.ingest, name);
-      await remove(file, (await lstat(file)).size);
+      const { size } = await lstat(file);
+      // A note is about pieces and no blob of its own.
+      if (!name.endsWith('.note')) await remove(file, size);
+      else if (!gcOptions.dryRun) await rm(file, { force: true });
     }
     if (!gcOptions.dryRun) await sweepRecords(index.entries);
     return { store: directory, removedBlobs, removedBytes, keptBlobs, dryRun: gcOptions.dryRun };
@@ -574,6 +491,11 @@ export async function openStore(directory: string, options: StoreOptions): Promi
     has,
     verifyBlob,
     ingest,
+    ingestPieces: async (digest, size) => {
+      assertLocked();
+      return quarantine.ingestPieces(digest, size);
+    },
+    piecesOf: quarantine.piecesOf,
     putBytes,
     sync,
     admit: (images, admitOptions) => write(() => admit(images, admitOptions?.withdraw ?? [])),
@@ -685,14 +607,6 @@ function indexMissing(places: Places): SealiftError {
   return new SealiftError('state-damaged', 'index.json is not there, but the rest of a store is', {
     subject: places.index,
     hint: 'restore it from a backup; or empty the store and import the newest bundle again',
-  });
-}
-
-function sizeMismatch(digest: Digest, got: number, want: number): SealiftError {
-  return new SealiftError('size-mismatch', `content has another size: got ${got} bytes, want ${want}`, {
-    subject: digest,
-    got,
-    want,
   });
 }
 

@@ -2,7 +2,18 @@
  * kill -9 in the middle of an export into volumes and of an import from them, then the same command again. How many points
  * are tried is for SEALIFT_KILL_POINTS to say; `node test/bench/kill-volumes.ts` tries 40 of each.
  */
-import { cpSync, existsSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import {
+  chmodSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type RunResult, succeeded } from '../../fixtures/cli.ts';
@@ -152,4 +163,56 @@ describe('killed', () => {
       expect(readFileSync(path.join(store, 'index.json'), 'utf8')).toBe(index);
     }
   }, 600_000);
+
+  it('an import from one stick after another asks again only for those it has not read', async () => {
+    const directory = walk.sandbox.path('sticks');
+    await walk.export(sources, path.join(directory, 'images.tar'), { args: VOLUME });
+    await walk.pin(directory, await walk.rootFingerprint());
+    const store = walk.sandbox.path('store-sticks');
+    const shelf = walk.sandbox.path('shelf');
+    mkdirSync(shelf);
+    const names = readdirSync(directory).filter((name) => /\.\d{3}$/.test(name));
+    expect(names.length).toBeGreaterThan(5);
+    for (const name of names.slice(1)) renameSync(path.join(directory, name), path.join(shelf, name));
+    // Puts in what is wanted, one stick at a time; in the middle the machine dies instead: kill -9, no goodbye.
+    const log = walk.sandbox.path('read');
+    const swap = walk.sandbox.path('swap-sticks');
+    const script = (until: number) =>
+      writeFileSync(
+        swap,
+        [
+          '#!/bin/sh',
+          `echo $SEALIFT_VOLUME >> ${log}`,
+          `[ $(wc -l < ${log}) -le ${until} ] || { kill -9 $SEALIFT_PROGRAM_PID; exit 1; }`,
+          `rm -f ${directory}/images.tar.*`,
+          `cp ${shelf}/images.tar.$(printf %03d $SEALIFT_VOLUME) ${directory}/`,
+          '',
+        ].join('\n'),
+      );
+    script(4);
+    chmodSync(swap, 0o755);
+    const head = readFileSync(path.join(directory, names[0] ?? ''));
+    const attempt = () =>
+      walk.tryImport(path.join(directory, names[0] ?? ''), {
+        store,
+        // The shell that runs this is the program's own child.
+        args: ['--volume-command', `SEALIFT_PROGRAM_PID=$PPID ${swap}`],
+      });
+    const killed = await attempt();
+    expect(killed.signal, killed.stderr).toBe('SIGKILL');
+    const before = readFileSync(log, 'utf8').trim().split('\n');
+    expect(before.length).toBe(5);
+    // Throws where a blob is not what its name says.
+    blobDigests(store);
+    for (const name of names) rmSync(path.join(directory, name), { force: true });
+    writeFileSync(path.join(directory, names[0] ?? ''), head);
+    script(1000);
+    rmSync(log);
+    succeeded(await attempt(), 'import after the kill');
+    const after = readFileSync(log, 'utf8').trim().split('\n');
+    expect(after.filter((number) => before.slice(0, -1).includes(number))).toEqual([]);
+    expect(after.length + before.length - 1).toBe(names.length - 1);
+    expect(blobDigests(store).length).toBeGreaterThan(4);
+    expect(readdirSync(path.join(store, '.sealift/ingest'))).toEqual([]);
+  }, 120_000);
 });

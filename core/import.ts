@@ -8,6 +8,10 @@ import { bundleToApprove, checkApprovals } from './admission/approvals.ts';
 import { auditImport } from './admission/audit.ts';
 import {
   askCheckCommand,
+  type CheckCommand,
+  type CheckOutcome,
+  type CheckPlace,
+  checkPlaceIn,
   checkRefusal,
   discardRefused,
   findCheckCommand,
@@ -75,10 +79,7 @@ export async function importBundle(given: ImportOptions, context: Context): Prom
   refuseNowhere(given);
   const { bundle, media } = recordMedia(given.bundle, given.device);
   const options = { ...given, bundle };
-  if (options.checkCommand) {
-    if (options.direct) throw needsStore('a check command looks at images in a store');
-    await findCheckCommand(options.checkCommand);
-  }
+  if (options.checkCommand) await findCheckCommand(options.checkCommand);
   const gate = await openGate(options.gate, { create: false });
   const gateLock = await gate.lock(options.pid);
   try {
@@ -104,8 +105,10 @@ export async function importBundle(given: ImportOptions, context: Context): Prom
   }
 }
 
-function refuseNowhere({ store, direct, bundle }: ImportOptions): void {
+function refuseNowhere({ store, direct, bundle, checkCommand }: ImportOptions): void {
   if (store !== undefined) return;
+  if (checkCommand && checkCommand.temporary === undefined)
+    throw needsStore('the check command has nowhere to look at images, as no directory for them is given');
   if (!direct || direct.open.length === 0) throw new SealiftError('internal', 'an import that goes nowhere');
   if (bundle.kind === 'file') return;
   throw needsStore('a stream is read once, and a destination may need a part again');
@@ -230,11 +233,13 @@ async function admitBundle(
       };
       if (options.confirm && !(await options.confirm(report)))
         throw new SealiftError('cancelled', 'import was declined');
-      const wanted = blobsOf(chosen, content);
-      const carried = await carriedOf(reader, store, { trust, content, chosen, wanted }, options, context);
+      let wanted = blobsOf(chosen, content);
+      // What is refused must not be sent: destinations hear of nothing before the program has answered.
+      const check = chosen.length > 0 ? options.checkCommand : undefined;
       const prepared: PreparedDestination[] = [];
       const prepare = async (): Promise<readonly string[]> => {
         const told: string[] = [];
+        const carried = await carriedOf(reader, store, { trust, content, chosen, wanted }, options, context);
         for (const open of options.direct?.open ?? []) {
           const one = await prepareDestination(open, carried, directOptions(options), context);
           prepared.push(one);
@@ -245,6 +250,18 @@ async function admitBundle(
         }
         return told;
       };
+      const named = (error: unknown): never => {
+        throw nameImage(error, chosen, content);
+      };
+      const send = async (written: Written): Promise<void> => {
+        for (const { publication } of prepared) {
+          await publication.sendBlobs().catch(named);
+          written.blobs += publication.toSend.blobs;
+          written.bytes += publication.toSend.bytes;
+          written.reusedBytes += publication.presentBytes;
+        }
+        if (reader.kind === 'file') await reader.assertUnchanged();
+      };
       try {
         await checklist.run('space', async () => {
           const needed = await intake.missingBytes(wanted);
@@ -253,49 +270,42 @@ async function admitBundle(
             ? [`${formatBytes(needed)} needed, ${formatBytes(await store.freeBytes())} free`]
             : [];
           // What a stream brings can be looked at only when it is in the store.
-          if (reader.kind === 'file') told.push(...(await prepare()));
+          if (reader.kind === 'file' && !check) told.push(...(await prepare()));
+          if (check && options.direct) told.push('destinations are asked after the check command');
           return [undefined, told.join('; ')];
         });
-        const written = await checklist.run('layers', async () => {
-          const named = (error: unknown): never => {
-            throw nameImage(error, chosen, content);
-          };
-          const done = await takeAll(base, intake, wanted).catch(named);
-          if (reader.kind === 'stream') await prepare();
-          for (const { publication } of prepared) {
-            await publication.sendBlobs().catch(named);
-            done.blobs += publication.toSend.blobs;
-            done.bytes += publication.toSend.bytes;
-            done.reusedBytes += publication.presentBytes;
-          }
-          if (reader.kind === 'file') await reader.assertUnchanged();
-          return [
-            done,
-            `${done.blobs} blobs, ${formatBytes(done.bytes)} taken in, ${formatBytes(done.reusedBytes)} there already`,
-          ];
-        });
+        const takeIn = (isLast: boolean): Promise<Written> =>
+          checklist.run('layers', async () => {
+            const done = await takeAll(base, intake, wanted).catch(named);
+            if (isLast) {
+              if (prepared.length === 0) await prepare();
+              await send(done);
+            }
+            return [
+              done,
+              `${done.blobs} blobs, ${formatBytes(done.bytes)} taken in, ${formatBytes(done.reusedBytes)} there already`,
+            ];
+          });
+        // Without a store the program is asked before, from the bundle.
+        const early = store || !check ? await takeIn(!check) : undefined;
         const checks =
-          store && options.checkCommand && chosen.length > 0
-            ? await askCheckCommand(
-                gate,
-                store,
-                chosen,
-                { manifest: trust.manifest, content },
-                options.checkCommand,
-                options,
-                context,
-              )
-            : undefined;
+          check && (await askAbout(gate, reader, store, chosen, { trust, content }, check, options, context));
         if (checks) {
           discard = checks.refused.length > 0;
           const refusal = checkRefusal(checks, options.admitPassing);
           if (refusal) throw refusal;
           chosen = checks.passing;
+          wanted = blobsOf(chosen, content);
         }
+        const written = early ?? (await takeIn(true));
         const refused = asked.flatMap((image) =>
           chosen.includes(image) ? [] : (checks?.refused.find(({ name }) => name === image.name) ?? image),
         );
         const { plan, outcome, destinations, auditHead } = await checklist.run('commit', async () => {
+          if (store && check) {
+            await prepare();
+            await send(written);
+          }
           const plan = store && planChange((await store.list()).images, trust, chosen, context);
           const withdrawn = new Set([
             ...(plan?.withdrawn ?? []),
@@ -349,6 +359,32 @@ async function admitBundle(
     }
   } finally {
     await reader.close();
+  }
+}
+
+/** Asks the program, about images in the store where they are in one, else as they are written out of the bundle. */
+async function askAbout(
+  gate: Gate,
+  reader: BundleReader,
+  store: Store | undefined,
+  chosen: readonly ImageVerdict[],
+  { trust: { manifest }, content }: Pick<Carried, 'trust' | 'content'>,
+  check: CheckCommand,
+  options: ImportOptions,
+  context: Context,
+): Promise<CheckOutcome> {
+  const ask = (place: CheckPlace) =>
+    askCheckCommand(gate, place, chosen, { manifest, content }, check, options, context);
+  if (store) return ask(checkPlaceIn(store.directory));
+  if (reader.kind !== 'file' || check.temporary === undefined)
+    throw new SealiftError('internal', 'there is no place to write images out to');
+  const images = chosen.map(({ name }) => content.blobs.get(name) ?? []);
+  const { openQuarantine } = await import('./importing/quarantine.ts');
+  const quarantine = await openQuarantine(reader, check.temporary, images, context);
+  try {
+    return await ask(quarantine);
+  } finally {
+    await quarantine.close();
   }
 }
 

@@ -5,6 +5,7 @@ import { programEnvironment } from '../../core/programs.ts';
 import type { OptionGroup } from '../args.ts';
 import type { Runtime } from '../command.ts';
 import { endGroup } from './end-group.ts';
+import { temporaryDirectory } from './source.ts';
 import { parseDuration } from './values.ts';
 
 export const checkCommandOptions = {
@@ -19,11 +20,17 @@ export const checkCommandOptions = {
     value: 'TIME',
     describe: 'how long the program may take for one image, such as 30m (default 1h)',
   },
+  tmpdir: {
+    kind: 'text',
+    value: 'DIR',
+    describe:
+      'where each image in turn is written out for the program when no store has it (default: TMPDIR or /tmp)',
+  },
 } as const satisfies OptionGroup;
 
 const DEFAULT_TIMEOUT = '1h';
 
-export function checkCommandFrom({ args, env }: Runtime): CheckCommand | undefined {
+export function checkCommandFrom({ args, env, cwd }: Runtime): CheckCommand | undefined {
   const text = args.text('check-command');
   const timeout = args.text('check-timeout');
   if (text === undefined) {
@@ -43,6 +50,7 @@ export function checkCommandFrom({ args, env }: Runtime): CheckCommand | undefin
   return {
     command: [program, ...more],
     environment: programEnvironment(env),
+    temporary: temporaryDirectory(args, env, cwd),
     timeoutMs: parseDuration(timeout ?? DEFAULT_TIMEOUT, '--check-timeout'),
     kill: endGroup,
   };

@@ -24,8 +24,18 @@ export interface CheckCommand {
   readonly environment: Readonly<Record<string, string | undefined>>;
   /** Milliseconds it may take for one image. */
   readonly timeoutMs: number;
+  /** Directory in which images are written out that go into no store; without it those cannot be looked at. */
+  readonly temporary?: string | undefined;
   /** Ends the process group with that number: what the program started ends with it. */
   readonly kill: (group: number, signal: 'SIGTERM' | 'SIGKILL') => void;
+}
+
+/** Where the program finds what it looks at. */
+export interface CheckPlace {
+  /** A directory for this alone; what is in it is removed, before and after. */
+  readonly quarantine: string;
+  /** Puts a blob into a file that is not there yet: the whole of it, known to be what its digest says. */
+  copy(digest: Digest, file: string): Promise<void>;
 }
 
 export interface CheckedImage {
@@ -74,16 +84,14 @@ export async function findCheckCommand({ command: [program], environment }: Chec
 
 /**
  * Runs the program on one image after the other.
- * @param store directory of the store, whose blobs are there and hashed
- * @param quarantine a directory for this alone; what is in it is removed, before and after
  * @param blobsOf digests of everything an image needs
- * @throws SealiftError `cancelled`, `destination-*`, `invalid-argument` where the program cannot be started
+ * @throws SealiftError `cancelled`, `destination-*`, `invalid-argument` where the program cannot be started; what `copy`
+ *   throws
  */
 export async function checkImages(
   images: readonly BundleImage[],
   blobsOf: (name: string) => Iterable<Digest>,
-  store: string,
-  quarantine: string,
+  { quarantine, copy }: CheckPlace,
   check: CheckCommand,
   context: Context,
 ): Promise<readonly CheckedImage[]> {
@@ -95,7 +103,7 @@ export async function checkImages(
       context.signal.throwIfAborted();
       await rm(quarantine, { recursive: true, force: true });
       const layout = path.join(quarantine, `image-${index + 1}`);
-      await writeLayout(layout, image, blobsOf(image.name), store, context);
+      await writeLayout(layout, image, blobsOf(image.name), copy, context);
       const answer = await run(layout, image, check, context);
       checked.push(answer);
       context.emit({
@@ -123,7 +131,7 @@ async function writeLayout(
   layout: string,
   image: BundleImage,
   blobs: Iterable<Digest>,
-  store: string,
+  copy: CheckPlace['copy'],
   context: Context,
 ): Promise<void> {
   for (const algorithm of ['sha256', 'sha512'])
@@ -132,9 +140,7 @@ async function writeLayout(
   await writeFile(path.join(layout, 'index.json'), indexJson([image]));
   for (const digest of blobs) {
     context.signal.throwIfAborted();
-    const place = blobPath(digest);
-    // Costs neither time nor space where the file system shares blocks.
-    await copyFile(path.join(store, place), path.join(layout, place), constants.COPYFILE_FICLONE);
+    await copy(digest, path.join(layout, blobPath(digest)));
   }
 }
 
@@ -235,13 +241,22 @@ export interface CheckOutcome {
   readonly checked: readonly CheckedImage[];
 }
 
+/** Blobs of a store, which are there and hashed. @param store its directory */
+export function checkPlaceIn(store: string): CheckPlace {
+  return {
+    quarantine: path.join(store, '.sealift', 'check'),
+    // Costs neither time nor space where the file system shares blocks.
+    copy: (digest, file) => copyFile(path.join(store, blobPath(digest)), file, constants.COPYFILE_FICLONE),
+  };
+}
+
 /**
- * Asks the program about images whose blobs are in the store, and writes what it said into the audit log.
+ * Asks the program about images whose blobs are at that place, and writes what it said into the audit log.
  * @throws SealiftError as {@link checkImages}
  */
 export async function askCheckCommand(
   gate: Gate,
-  store: Store,
+  place: CheckPlace,
   chosen: readonly ImageVerdict[],
   bundle: { readonly manifest: BundleManifest; readonly content: ContentJudgement },
   check: CheckCommand,
@@ -252,8 +267,7 @@ export async function askCheckCommand(
   const checked = await checkImages(
     bundle.manifest.images.filter(({ name }) => names.has(name)),
     (name) => bundle.content.blobs.get(name) ?? [],
-    store.directory,
-    path.join(store.directory, '.sealift', 'check'),
+    place,
     check,
     context,
   );

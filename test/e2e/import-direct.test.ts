@@ -1,6 +1,6 @@
 /** The command: from a bundle straight to where clients pull from, with nothing in between. */
 import { createHash } from 'node:crypto';
-import { existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { ImportResult } from '../../core/results.ts';
@@ -117,6 +117,21 @@ describe('sealift import --to static:', () => {
     const published = (directory: string) =>
       snapshotOf(directory, (file) => WITHOUT_STATE(file) || file.startsWith('config'));
     expect(published(both)).toEqual(published(tree));
+  });
+
+  it('asks a check command first, about images written out to a directory', async () => {
+    const place = walk.sandbox.path('scanned');
+    const scratch = walk.sandbox.path('scratch');
+    mkdirSync(scratch);
+    const check = (program: string) =>
+      importTo(`static:${place}`, '--check-command', program, '--tmpdir', scratch);
+    const refused = await check('false');
+    expect(refused.code).toBe(5);
+    expect(refused.stderr).toContain('check-refused');
+    expect(existsSync(path.join(place, 'v2'))).toBe(false);
+    const passed = succeeded(await check('test -e {}'), 'import');
+    expect(passed.stdout).toContain('published  4 images');
+    expect(readdirSync(scratch)).toEqual([]);
   });
 
   it.each([

@@ -12,8 +12,8 @@ import { refuseNothing, requestsOf, SourceSet } from './exporting/sources.ts';
 import { exportToStream } from './exporting/stream.ts';
 import type { ExportResult } from './results.ts';
 import { collectContent, throwFailures } from './transport/collect.ts';
-import { lockCollection, openCollection, rolesByKey } from './trust/collection.ts';
-import { announceExpiring, findExpiring, withExpiring } from './trust/expiring.ts';
+import { lockCollection, openCollection } from './trust/collection.ts';
+import { tellExpiring, withExpiring } from './trust/expiring.ts';
 import type { ExportOptions } from './workflow-options.ts';
 
 /**
@@ -36,8 +36,7 @@ export async function exportBundle(options: ExportOptions, context: Context): Pr
     const collection = await openCollection(options.collection, context.limits);
     const { output } = options;
     const { state } = collection;
-    const expiring = await findExpiring(rolesByKey(state).values(), state.certificates, context);
-    announceExpiring(expiring, context);
+    const expiring = await tellExpiring(state, context);
     options = { ...options, images: await namedBy(sources, options) };
     if (options.volumes || options.encryptTo) {
       if (output.kind === 'stream') throw options.volumes ? volumesToStream() : encryptedToStream();

@@ -54,6 +54,7 @@ import { assertSpace } from './publish/apply.ts';
 import { sourceOfStore } from './publish/content.ts';
 import type { ImageVerdict, ImportResult, VerifyResult } from './results.ts';
 import { openStore, type Store } from './store/store.ts';
+import { tellExpiringIn } from './trust/expiring.ts';
 import { rootFingerprint } from './trust/metadata.ts';
 import type { TrustedSet } from './trust/trusted-set.ts';
 import { formatBytes } from './util/format.ts';
@@ -181,6 +182,7 @@ async function admitBundle(
       ),
     );
     await keeper.finish(trust);
+    const expiring = await tellExpiringIn(trust.set, context);
     selectImages(trust.images, options.only);
     const policy = await findPolicy({ gate: options.gate }, trust.set.time, context);
     if (!store && trust.manifest.base) throw needsStore('what a delta leaves out is looked for in a store');
@@ -230,6 +232,7 @@ async function admitBundle(
         manifest: approved.manifest,
         weakened: [...trust.weakened, ...waived],
         ...(approvals ? { approvals } : {}),
+        ...(expiring.length > 0 ? { expiringKeys: expiring } : {}),
       };
       if (options.confirm && !(await options.confirm(report)))
         throw new SealiftError('cancelled', 'import was declined');

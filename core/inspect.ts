@@ -16,6 +16,7 @@ import type { EvidenceSummary, ImageSummary, InspectResult } from './results.ts'
 import { openStore } from './store/store.ts';
 import { fullName } from './transport/bundle/names.ts';
 import { openCollection } from './trust/collection.ts';
+import { tellExpiring, tellExpiringIn, withExpiring } from './trust/expiring.ts';
 
 export interface InspectOptions {
   readonly location: string;
@@ -96,8 +97,10 @@ async function inspectReceipt(location: string): Promise<InspectResult> {
 }
 
 async function inspectBundle(location: string, context: Context): Promise<InspectResult> {
-  const { collection, images, manifest } = await readClaims(location, context);
-  return { kind: 'bundle', location, collection, images, base: baseSummary(manifest), verified: false };
+  const { collection, images, manifest, set } = await readClaims(location, context);
+  const base = baseSummary(manifest);
+  const expiring = await tellExpiringIn(set, context);
+  return withExpiring({ kind: 'bundle', location, collection, images, base, verified: false }, expiring);
 }
 
 async function inspectStore(location: string, context: Context): Promise<InspectResult> {
@@ -133,7 +136,7 @@ async function inspectStore(location: string, context: Context): Promise<Inspect
 
 async function inspectCollection(location: string, context: Context): Promise<InspectResult> {
   const collection = await openCollection(location, context.limits);
-  return {
+  const result: InspectResult = {
     kind: 'collection',
     location,
     collection: await collection.summary(),
@@ -149,4 +152,5 @@ async function inspectCollection(location: string, context: Context): Promise<In
     })),
     verified: true,
   };
+  return withExpiring(result, await tellExpiring(collection.state, context));
 }

@@ -278,6 +278,8 @@ export interface VerifyResult {
   /** How many officers have to approve, and who has; absent where none have to. */
   readonly approvals?: { readonly needed: number; readonly given: readonly ApprovalSummary[] } | undefined;
   readonly weakened: readonly Weakening[];
+  /** Absent where no key ends soon. */
+  readonly expiringKeys?: readonly ExpiringKey[] | undefined;
 }
 
 /** On whose behalf a bundle was judged on the other side. */
@@ -357,6 +359,8 @@ export interface InspectResult {
   readonly base?: BaseSummary | undefined;
   /** False for a bundle nobody has vouched for yet: inspect shows claims, it does not verify. */
   readonly verified: boolean;
+  /** Absent where no key ends soon. */
+  readonly expiringKeys?: readonly ExpiringKey[] | undefined;
 }
 
 export interface PinResult {

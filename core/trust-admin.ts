@@ -12,7 +12,7 @@ import { isDirectoryPath } from './locate.ts';
 import type { ExpiringKey, KeySummary, PinResult, TrustStatus } from './results.ts';
 import { readCertificate } from './trust/certificates.ts';
 import { openCollection, rolesByKey } from './trust/collection.ts';
-import { announceExpiring, findExpiring } from './trust/expiring.ts';
+import { announceExpiring, findExpiring, tellExpiring, withExpiring } from './trust/expiring.ts';
 import { parseRoot, parseTargets, type RootMetadata, rootFingerprint } from './trust/metadata.ts';
 import { TrustedSet } from './trust/trusted-set.ts';
 import type { BundleInput } from './workflow-options.ts';
@@ -29,6 +29,8 @@ export interface RootSummary {
   readonly expires: string;
   readonly threshold: number;
   readonly keys: readonly KeySummary[];
+  /** Of a collection; absent where no key ends soon. */
+  readonly expiringKeys?: readonly ExpiringKey[] | undefined;
 }
 
 export interface PinOptions {
@@ -206,7 +208,7 @@ export async function readRoot(location: string, context: Context): Promise<Root
     const role = summary.roles.find((entry) => entry.role === 'root');
     if (!role)
       throw new SealiftError('state-damaged', 'the collection has no root role', { subject: location });
-    return {
+    const found: RootSummary = {
       location,
       kind: 'collection',
       collectionId: summary.id,
@@ -217,6 +219,7 @@ export async function readRoot(location: string, context: Context): Promise<Root
       threshold: role.threshold,
       keys: role.keys,
     };
+    return withExpiring(found, await tellExpiring(collection.state, context));
   }
   const material = await readMaterial(location, context);
   const last = material.roots.at(-1);
@@ -268,7 +271,7 @@ export async function trustStatus(
   const expiring = new Map<string, readonly ExpiringKey[]>();
   for (const state of collections) {
     const found = await expiringIn(state, context);
-    announceExpiring(found, context);
+    announceExpiring(found, context, 'sealed');
     if (found.length > 0) expiring.set(state.collectionId, found);
   }
   return {

@@ -37,6 +37,7 @@ import { blobPath, digestAlgorithm, digestHex, digestOfBlobPath } from './oci/di
 import type { HashAlgorithm, Hashes, StreamSink } from './pool/pool.ts';
 import type { ImageVerdict, VerifyResult } from './results.ts';
 import { fullName } from './transport/bundle/names.ts';
+import { tellExpiringIn } from './trust/expiring.ts';
 import { forEachLimited } from './util/concurrency.ts';
 import { formatBytes } from './util/format.ts';
 import type { VerifyOptions } from './workflow-options.ts';
@@ -61,6 +62,7 @@ export async function verifyBundle(options: VerifyOptions, context: Context): Pr
       reader,
       judgeTrust(reader, checklist, { anchor, overrides, onStep: rehearsal?.onStep }, context),
     );
+    const expiring = await tellExpiringIn(trust.set, context);
     const rehearsed = rehearsal?.finish(trust, reader.head.manifest);
     selectImages(trust.images, options.names);
     // The gate of this machine has no say in a rehearsal.
@@ -108,6 +110,7 @@ export async function verifyBundle(options: VerifyOptions, context: Context): Pr
       manifest: approved.manifest,
       ...(approvals ? { approvals } : {}),
       weakened: [...trust.weakened, ...waivedExpiries(judged, images)],
+      ...(expiring.length > 0 ? { expiringKeys: expiring } : {}),
     };
   } finally {
     for (const one of closing) await one?.close();

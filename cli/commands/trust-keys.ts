@@ -296,9 +296,8 @@ export const trustDelegationListCommand: Command = {
   examples: ['sealift trust delegation list'],
   run: async (runtime) => {
     const operations = await runtime.workflows.trustOperations();
-    const { limits } = await runtime.context();
-    const { state, directory } = await operations.openCollection(runtime.paths.collection.path, limits);
-    const result = operations.listDelegations(directory, state);
+    const collection = runtime.paths.collection.path;
+    const result = await operations.listDelegations({ collection }, await runtime.context());
     return { result, text: (view) => delegationsText(result, view) };
   },
 };

@@ -22,6 +22,7 @@ import type { JsonObject } from '../json/strict.ts';
 import type { Checklist } from '../judge.ts';
 import type { ApprovalSummary, VerifyResult } from '../results.ts';
 import { readCertificate } from '../trust/certificates.ts';
+import { tellExpiringSigners } from '../trust/expiring.ts';
 import { KEY_ID, verifyNative } from '../trust/keys.ts';
 import { verifyOpenpgp } from '../trust/openpgp.ts';
 import type { Signer } from '../trust/signer.ts';
@@ -320,6 +321,8 @@ export async function approveBundle(options: ApproveOptions, context: Context): 
       hint: 'sealift officers list shows whose approval counts',
     });
   }
+  const certificate = officer?.certificate ?? signer.certificate;
+  await tellExpiringSigners([{ ...signer, certificate }], context);
   const bundle: ApprovedBundle = { collection: collection.id, version: collection.version, manifest };
   const bytes = await encodeApproval(bundle, signer, context.now);
   parseApproval(bytes, 'the new approval');

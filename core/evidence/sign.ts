@@ -8,7 +8,7 @@ import { openSource, type SourceOptions } from '../transport/source.ts';
 import { readCertificate } from '../trust/certificates.ts';
 import { readKeyring } from '../trust/evidence/keyring.ts';
 import { makeSimpleSignature, verifySimpleSignature } from '../trust/evidence/simple-signing.ts';
-import { announceExpiring, findExpiring, withExpiring } from '../trust/expiring.ts';
+import { tellExpiringSigners, withExpiring } from '../trust/expiring.ts';
 import { openGpgSigner } from '../trust/gpg.ts';
 import { openpgpTufKey } from '../trust/keys.ts';
 import { loadOpenpgp } from '../trust/openpgp-packets.ts';
@@ -51,12 +51,8 @@ export async function signImage(options: SignImageOptions, context: Context): Pr
   const certificate = 'signMessage' in privateKey ? privateKey.certificate : privateKey.toPublic().write();
   const keyring = await readKeyring([certificate], context.limits);
   const { fingerprint } = await readCertificate(certificate, context.limits);
-  const expiring = await findExpiring(
-    [{ key: openpgpTufKey(fingerprint), roles: [] }],
-    new Map([[fingerprint, certificate]]),
-    context,
-  );
-  announceExpiring(expiring, context);
+  const signer = { key: openpgpTufKey(fingerprint), fingerprint, certificate };
+  const expiring = await tellExpiringSigners([signer], context);
   const name = imageNameOf(options.image);
   const source = await openSource(options.image.location, options.source, context);
   try {

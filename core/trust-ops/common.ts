@@ -13,10 +13,9 @@ import {
   metadataOf,
   openCollection,
   requireSigners,
-  rolesByKey,
   signMetadata,
 } from '../trust/collection.ts';
-import { announceExpiring, findExpiring, withExpiring } from '../trust/expiring.ts';
+import { tellExpiring, withExpiring } from '../trust/expiring.ts';
 import { isGpgReference, openGpgSigner } from '../trust/gpg.ts';
 import type { TufKey } from '../trust/keys.ts';
 import { formatDate, rootFingerprint, TOP_LEVEL_ROLES } from '../trust/metadata.ts';
@@ -68,9 +67,7 @@ export async function withCollection<T extends object>(
   try {
     const created = options.created ?? context.now;
     const collection = await openCollection(options.collection, context.limits);
-    const { state } = collection;
-    const expiringKeys = await findExpiring(rolesByKey(state).values(), state.certificates, context);
-    announceExpiring(expiringKeys, context);
+    const expiringKeys = await tellExpiring(collection.state, context);
     const result = await work(collection, new Date(Math.floor(created.getTime() / 1000) * 1000));
     return withExpiring(result, expiringKeys);
   } finally {

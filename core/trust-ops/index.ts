@@ -1,7 +1,6 @@
 /** The operations behind `sealift trust`, loaded together. */
 
 export { resolveTargets } from '../export.ts';
-export { openCollection } from '../trust/collection.ts';
 export { type AddOptions, addNames, bindName } from './add.ts';
 export type { KeyFile, StagedRoles, TrustOptions } from './common.ts';
 export { type ContinueOptions, type ContinueResult, continueCollection } from './continue.ts';

@@ -16,7 +16,7 @@ import {
   secretFile,
   takeGpgKey,
 } from '../trust/collection.ts';
-import { announceExpiring, findExpiring, withExpiring } from '../trust/expiring.ts';
+import { tellExpiring, withExpiring } from '../trust/expiring.ts';
 import { isGpgReference, readGpgCertificate } from '../trust/gpg.ts';
 import { nativePublicKey, type TufKey } from '../trust/keys.ts';
 import { formatDate } from '../trust/metadata.ts';
@@ -76,8 +76,7 @@ export async function listKeys(
       ...(file?.endsWith('.gpg') ? { heldByGpg: true } : {}),
     });
   }
-  const expiringKeys = await findExpiring(rolesByKey(state).values(), state.certificates, context);
-  announceExpiring(expiringKeys, context);
+  const expiringKeys = await tellExpiring(state, context);
   const unused = [...files].sort().map((name) => path.join(home, name));
   return withExpiring({ collection: directory, keys, unused }, expiringKeys);
 }

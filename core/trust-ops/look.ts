@@ -5,7 +5,9 @@ import { inert, SealiftError } from '../errors.ts';
 import { formatTimestamp } from '../fs/document.ts';
 import { readFileLimited } from '../fs/durable.ts';
 import { type AuditEntry, type AuditVerification, openGate } from '../gate/gate.ts';
+import type { ExpiringKey } from '../results.ts';
 import { openCollection, readState, rulerOf } from '../trust/collection.ts';
+import { tellExpiring, withExpiring } from '../trust/expiring.ts';
 import { BUNDLE_PREFIX } from '../trust/metadata.ts';
 import { assertRole } from './common.ts';
 
@@ -30,6 +32,8 @@ export interface TrustListing {
   }[];
   /** True where something of this waits for the next bundle. */
   readonly staged: boolean;
+  /** Absent where no key ends soon. */
+  readonly expiringKeys?: readonly ExpiringKey[] | undefined;
 }
 
 /**
@@ -45,8 +49,9 @@ export async function listNames(
   const chosen = [...collection.state.delegated].filter(
     ([role]) => options.roles.length === 0 || options.roles.includes(role),
   );
+  const expiringKeys = await tellExpiring(collection.state, context);
   const byName = (a: { readonly name: string }, b: { readonly name: string }) => (a.name < b.name ? -1 : 1);
-  return {
+  const listing = {
     collection: collection.directory,
     collectionId: collection.id,
     name: collection.name,
@@ -66,6 +71,7 @@ export async function listNames(
       .sort(byName),
     staged: collection.stagedVersion !== undefined,
   };
+  return withExpiring(listing, expiringKeys);
 }
 
 export interface NameLookup {
@@ -77,6 +83,8 @@ export interface NameLookup {
   readonly role: string;
   /** True where the next bundle is the first to say so. */
   readonly staged: boolean;
+  /** Absent where no key ends soon. */
+  readonly expiringKeys?: readonly ExpiringKey[] | undefined;
 }
 
 /**
@@ -87,7 +95,7 @@ export async function lookUpName(
   options: { readonly collection: string; readonly name: string },
   context: Context,
 ): Promise<NameLookup> {
-  const { images, withdrawn } = await listNames({ ...options, roles: [] }, context);
+  const { images, withdrawn, expiringKeys = [] } = await listNames({ ...options, roles: [] }, context);
   const { name } = options;
   const gone = withdrawn.find((entry) => entry.name === name);
   if (gone) {
@@ -107,12 +115,13 @@ export async function lookUpName(
   const before = published.delegated.get(found.role)?.targets.get(name);
   const { mediaType } = (await openCollection(options.collection, context.limits)).images.get(name) ?? {};
   const hash = before?.hashes.get(found.digest.slice(0, 6));
-  return {
+  const lookup = {
     collection: published.directory,
     ...found,
     mediaType: mediaType ?? '',
     staged: hash === undefined || !found.digest.endsWith(hash),
   };
+  return withExpiring(lookup, expiringKeys);
 }
 
 export interface AuditReport extends AuditVerification {

@@ -4,6 +4,7 @@ import type { Context } from '../context.ts';
 import { inert, SealiftError } from '../errors.ts';
 import { readFileLimited } from '../fs/durable.ts';
 import type { JsonObject, JsonValue } from '../json/strict.ts';
+import type { ExpiringKey } from '../results.ts';
 import { readCertificate } from '../trust/certificates.ts';
 import {
   type CollectionState,
@@ -12,10 +13,12 @@ import {
   findSecretFile,
   keysOfRole,
   metadataOf,
+  openCollection,
   readHeld,
   signMetadata,
   signTargets,
 } from '../trust/collection.ts';
+import { tellExpiring, withExpiring } from '../trust/expiring.ts';
 import { isGpgReference, readGpgCertificate } from '../trust/gpg.ts';
 import { keyIdOf, nativeTufKey, openpgpTufKey, type TufKey } from '../trust/keys.ts';
 import {
@@ -412,10 +415,17 @@ export interface DelegationListing {
     /** True where the keys that sign the export could sign these names too, or take them over. */
     readonly carrierCanSign: boolean;
   }[];
+  /** Absent where no key ends soon. */
+  readonly expiringKeys?: readonly ExpiringKey[] | undefined;
 }
 
 /** The namespaces of a collection. @throws SealiftError `collection-not-found` */
-export function listDelegations(directory: string, state: CollectionState): DelegationListing {
+export async function listDelegations(
+  options: { readonly collection: string },
+  context: Context,
+): Promise<DelegationListing> {
+  const { directory, state } = await openCollection(options.collection, context.limits);
+  const expiringKeys = await tellExpiring(state, context);
   const reached = new Set(
     carrierReach(state)
       .namespaces.filter(({ canSign }) => canSign)
@@ -439,7 +449,7 @@ export function listDelegations(directory: string, state: CollectionState): Dele
       });
     }
   }
-  return { collection: directory, delegations };
+  return withExpiring({ collection: directory, delegations }, expiringKeys);
 }
 
 // Parts

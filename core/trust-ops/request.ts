@@ -21,6 +21,7 @@ import {
   requireSigners,
   stateAfter,
 } from '../trust/collection.ts';
+import { tellExpiringSigners } from '../trust/expiring.ts';
 import { FINGERPRINT, KEY_ID, type Purpose, parseTufKey, type TufKey } from '../trust/keys.ts';
 import {
   encodeMetadata,
@@ -335,6 +336,13 @@ export async function signRequest(options: SignRequestOptions, context: Context)
         options,
       )),
     );
+  // The file of a secret key may be older than what the collection has of its certificate.
+  const known = ({ fingerprint = '', certificate }: Signer) =>
+    request.certificates.get(fingerprint) ?? certificate;
+  await tellExpiringSigners(
+    signers.map((signer) => ({ ...signer, certificate: known(signer) })),
+    context,
+  );
   const created = new Date(Math.floor(context.now.getTime() / 1000) * 1000);
   const { request: signed, added } = await addSignatures(request, signers, created);
   if (added.length === 0) {

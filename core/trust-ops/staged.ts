@@ -6,6 +6,7 @@ import type { Context } from '../context.ts';
 import { SealiftError } from '../errors.ts';
 import { fsyncDirectory, readFileLimited } from '../fs/durable.ts';
 import type { JsonObject } from '../json/strict.ts';
+import type { ExpiringKey } from '../results.ts';
 import { readCertificate } from '../trust/certificates.ts';
 import {
   type CollectionState,
@@ -16,6 +17,7 @@ import {
   readState,
   secretNames,
 } from '../trust/collection.ts';
+import { tellExpiring, withExpiring } from '../trust/expiring.ts';
 import { formatDate, TOP_LEVEL_ROLES } from '../trust/metadata.ts';
 import { clearStaged, readStaged } from '../trust/staging.ts';
 import { type TrustOptions, withCollection } from './common.ts';
@@ -35,6 +37,8 @@ export interface StagedListing {
   }[];
   /** True where a bundle is due: also for certificates, which are no role. */
   readonly staged: boolean;
+  /** Absent where no key ends soon. */
+  readonly expiringKeys?: readonly ExpiringKey[] | undefined;
 }
 
 const rolesOf = (state: CollectionState): string[] => [...TOP_LEVEL_ROLES, ...state.delegated.keys()];
@@ -46,7 +50,7 @@ export async function listStaged(
 ): Promise<StagedListing> {
   const collection = await openCollection(options.collection, context.limits);
   const published = await readState(collection.directory, context.limits, { withStaged: false });
-  return listing(collection.state, published);
+  return withExpiring(listing(collection.state, published), await tellExpiring(collection.state, context));
 }
 
 function listing(state: CollectionState, published: CollectionState): StagedListing {

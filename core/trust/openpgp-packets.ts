@@ -23,6 +23,7 @@ export const PACKET = {
 export const SUBPACKET = {
   created: 2,
   expires: 3,
+  keyExpires: 9,
   issuerKeyId: 16,
   notation: 20,
   signersUserId: 28,

@@ -239,8 +239,7 @@ describe('a namespace', () => {
     const imported = await story.import(await story.bundle(3, { [ACME]: next }), 3);
     expect(imported.images).toMatchObject([{ name: ACME, role: 'docker.io-acme', digest: next.digest }]);
 
-    const { state, directory } = await openCollection(world.collection, DEFAULT_LIMITS);
-    const listed = listDelegations(directory, state).delegations;
+    const listed = (await listDelegations({ collection: world.collection }, context(2))).delegations;
     expect(listed.map(({ role, prefix }) => [role, prefix])).toEqual([
       ['docker.io-acme', 'docker.io/acme/'],
       ['images', ''],

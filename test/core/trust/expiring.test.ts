@@ -2,13 +2,21 @@
 import path from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest';
 import { signImage } from '../../../core/evidence/sign.ts';
+import { inspectLocation } from '../../../core/inspect.ts';
 import { DEFAULT_LIMITS } from '../../../core/limits.ts';
 import { parseLocation } from '../../../core/transport/location.ts';
 import { createCollection, openCollection } from '../../../core/trust/collection.ts';
 import { findExpiring, KEY_NOTICE_DAYS } from '../../../core/trust/expiring.ts';
 import { openpgpTufKey } from '../../../core/trust/keys.ts';
-import { trustStatus } from '../../../core/trust-admin.ts';
-import { listKeys, renewRoles } from '../../../core/trust-ops/index.ts';
+import { readRoot, trustStatus } from '../../../core/trust-admin.ts';
+import {
+  listDelegations,
+  listKeys,
+  listNames,
+  listStaged,
+  lookUpName,
+  renewRoles,
+} from '../../../core/trust-ops/index.ts';
 import { type GpgHome, makeGpgHome } from '../../../fixtures/gpg-home.ts';
 import { makeLayout, singleImage } from '../../../fixtures/images.ts';
 import { describePeer } from '../../../fixtures/peers.ts';
@@ -79,8 +87,19 @@ describePeer(['gpg'], 'a key that ends', () => {
     const exported = await world.export({ [ALPINE]: singleImage('one') }, { collection, gpg, now, lifetime });
     note('export', exported);
     await world.pin(exported.output, { fingerprint: pin, now });
-    await world.import(exported.output, { now });
     world.events.length = 0;
+    note('import', await world.import(exported.output, { now }));
+    note('verify', await world.verify(exported.output, { now }));
+    for (const location of [exported.output, collection])
+      note(
+        location === collection ? 'inspect' : 'inspect bundle',
+        await inspectLocation({ location, names: [] }, world.context(now)),
+      );
+    note('root', await readRoot(collection, world.context(now)));
+    note('list', await listNames({ collection, roles: [] }, world.context(now)));
+    note('lookup', await lookUpName({ collection, name: ALPINE }, world.context(now)));
+    note('staged', await listStaged({ collection }, world.context(now)));
+    note('delegation list', await listDelegations({ collection }, world.context(now)));
     note('renew', await renewRoles({ ...trust, roles: ['images'] }, world.context(now)));
     note('key list', await listKeys({ collection }, world.context(now)));
     const status = await trustStatus({ gate }, world.context(now));
@@ -102,7 +121,8 @@ describePeer(['gpg'], 'a key that ends', () => {
 
   it('is announced at every use from 90 days before, and not earlier', async () => {
     expect(KEY_NOTICE_DAYS).toBe(90);
-    const uses = ['export', 'renew', 'key list', 'status', 'sign'];
+    const connected = ['export', 'renew', 'key list', 'list', 'lookup', 'root', 'staged', 'delegation list'];
+    const uses = [...connected, 'inspect', 'inspect bundle', 'import', 'verify', 'status', 'sign'];
     expect(await use(before(91))).toEqual(Object.fromEntries(uses.map((name) => [name, [0, 0]])));
     expect(await use(before(89))).toEqual(Object.fromEntries(uses.map((name) => [name, [1, 1]])));
   });

@@ -47,6 +47,25 @@ function withoutDevtools(): Plugin {
   };
 }
 
+/**
+ * yargs renders its own help text at every run and throws it away: the program has its own (cli/help.ts). What it renders with
+ * is slow to load, so it gets something that renders nothing.
+ */
+function withoutYargsHelp(): Plugin {
+  const stubs = new Map([
+    ['cliui', 'export default () => ({ width: 80, div() {}, span() {}, resetOutput() {}, toString: () => "" });'],
+    ['string-width', 'export default (text) => text.length;'],
+  ]);
+  return {
+    name: 'without-yargs-help',
+    resolveId: (id, importer) =>
+      stubs.has(id) && importer !== undefined && packageOf(importer)?.endsWith('/node_modules/yargs')
+        ? `\0yargs-${id}`
+        : null,
+    load: (id) => (id.startsWith('\0yargs-') ? (stubs.get(id.slice('\0yargs-'.length)) ?? null) : null),
+  };
+}
+
 /** The program: an entry that loads nothing, chunks that are loaded when needed, the hash worker beside them. */
 export default defineConfig({
   input: {
@@ -54,7 +73,7 @@ export default defineConfig({
     'hash-worker': 'core/pool/hash-worker.ts',
   },
   platform: 'node',
-  plugins: [withoutDevtools(), licences()],
+  plugins: [withoutDevtools(), withoutYargsHelp(), licences()],
   transform: { define: { 'process.env.NODE_ENV': '"production"', 'process.env.DEV': '"false"' } },
   output: {
     dir: 'dist/cli',

@@ -38,7 +38,8 @@ function yargsOptions(group: OptionGroup): Record<string, Options> {
         type: spec.kind === 'flag' ? 'boolean' : spec.kind === 'list' ? 'array' : 'string',
         ...(spec.kind === 'flag' ? {} : { string: true, requiresArg: true }),
         ...(spec.alias === undefined ? {} : { alias: spec.alias }),
-        description: spec.describe,
+        // Help is written by help.ts; yargs would lay out its own at every run.
+        hidden: true,
       } satisfies Options,
     ]),
   );
@@ -106,12 +107,16 @@ function buildParser(argv: readonly string[], commands: readonly Command[]): Bui
       if (only !== undefined && members.length === 1 && only.words.length === depth + 1) {
         parser.command(
           yargsCommand(only),
-          only.summary,
+          false,
           (inner) => {
             state.entered = only;
             // yargs reads a positional as an array only when it is told that it is one.
-            for (const { name, describe, many } of only.positionals ?? []) {
-              inner.positional(name, { type: 'string', describe, ...(many === true ? { array: true } : {}) });
+            for (const { name, many } of only.positionals ?? []) {
+              inner.positional(name, {
+                type: 'string',
+                hidden: true,
+                ...(many === true ? { array: true } : {}),
+              });
             }
             return inner.options(yargsOptions(only.options));
           },
@@ -122,7 +127,7 @@ function buildParser(argv: readonly string[], commands: readonly Command[]): Bui
       } else {
         parser.command(
           word,
-          groupSummary(word),
+          false,
           (inner) => {
             state.group = members[0]?.words.slice(0, depth + 1).join(' ') ?? word;
             return register(inner, members, depth + 1);
@@ -182,10 +187,6 @@ export async function parseArguments(argv: readonly string[], commands: readonly
     }
   }
   return { command: found, args };
-}
-
-function groupSummary(word: string): string {
-  return word === 'trust' ? 'pin collections, see what is trusted, sign, rotate, withdraw' : word;
 }
 
 function unknownCommand(

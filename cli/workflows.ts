@@ -151,8 +151,11 @@ export const coreWorkflows: Workflows = {
     (await import('../core/preview.ts')).previewExport(options, context),
   verifyBundle: async (options, context) =>
     (await import('../core/verify.ts')).verifyBundle(options, context),
-  importBundle: async (options, context) =>
-    (await import('../core/import.ts')).importBundle(options, context),
+  importBundle: async (options, context) => {
+    // Its threads start while this one loads what it needs.
+    context.pool.warm();
+    return (await import('../core/import.ts')).importBundle(options, context);
+  },
   inspect: async (options, context) => (await import('../core/inspect.ts')).inspectLocation(options, context),
   diff: async (options, context) => (await import('../core/diff.ts')).diffLocations(options, context),
   rebundle: async (options, context) => (await import('../core/rebundle.ts')).rebundle(options, context),

@@ -199,6 +199,8 @@ export interface SyncRequest
 
 /** Loads what the destinations need, and syncs. */
 export async function runSync(request: SyncRequest, context: Context): Promise<SyncResult> {
+  // They start while this thread loads what it needs.
+  if (!request.dryRun) context.pool.warm();
   const { syncStore } = await import('../../core/sync.ts');
   const { prefix: _prefix, map: _map, destinations: _destinations, access: _access, ...rest } = request;
   const { open, placement } = await openPublishing(request, request.pid);

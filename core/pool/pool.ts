@@ -90,6 +90,8 @@ export interface CipherStream {
 export interface WorkerPool {
   /** Number of threads. */
   readonly size: number;
+  /** Starts the threads, ahead of work that is about to come; they start with their first work otherwise. */
+  warm(): void;
   /**
    * Reads a range, hashes it and, with a target, writes it there.
    * @throws SealiftError `bundle-truncated` when the source ends early; file system errors as they come.

@@ -550,6 +550,10 @@ export function createWorkerPool(options: WorkerPoolOptions): WorkerPool {
 
   return {
     size,
+    warm() {
+      if (closed) return;
+      while (lanes.length < size) addLane().settle();
+    },
     range,
     place,
     stream,

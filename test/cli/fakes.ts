@@ -105,6 +105,7 @@ export function fakeWorkflows(over: Partial<Workflows> = {}): Workflows {
     createPool: () =>
       Promise.resolve({
         size: 1,
+        warm: () => undefined,
         range: missing('range'),
         place: missing('place'),
         stream: () => {

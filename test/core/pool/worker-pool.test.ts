@@ -373,6 +373,14 @@ describe('a process with a pool', () => {
     expect((await run(`${work} await pool.close();`)).stdout.trim()).toBe(hex(Buffer.from('x')));
   });
 
+  it('ends by itself when its threads were started and nothing came', async () => {
+    const body = `const pool = createWorkerPool({ size: 2 }); pool.warm();`;
+    expect((await run(`${body} console.log('ended');`)).stdout).toBe('ended\n');
+    expect((await run(`${body} await pool.close(); pool.warm(); console.log('ended');`)).stdout).toBe(
+      'ended\n',
+    );
+  });
+
   it('does not end while a job runs', async () => {
     const body = `import { openSync } from 'node:fs';
       const pool = createWorkerPool({ size: 1 });

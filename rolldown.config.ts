@@ -53,7 +53,10 @@ function withoutDevtools(): Plugin {
  */
 function withoutYargsHelp(): Plugin {
   const stubs = new Map([
-    ['cliui', 'export default () => ({ width: 80, div() {}, span() {}, resetOutput() {}, toString: () => "" });'],
+    [
+      'cliui',
+      'export default () => ({ width: 80, div() {}, span() {}, resetOutput() {}, toString: () => "" });',
+    ],
     ['string-width', 'export default (text) => text.length;'],
   ]);
   return {

@@ -35,6 +35,10 @@ const MOST_DEPTH = 200;
 const MOST_ALIASES = 10_000;
 const MOST_IMAGES = 100_000;
 const MOST_SHOWN = 160;
+/** Longest text that could be a reference behind an option. */
+const MOST_MENTIONED = 800;
+const MENTIONED =
+  'it looks like an image, and stands where none is looked for; where it is needed, name it too';
 
 /**
  * Reads a list.
@@ -72,6 +76,7 @@ class Findings {
   readonly name: string;
   readonly #images = new Map<string, { location: NamedLocation; places: string[] }>();
   readonly #skipped: SkippedValue[] = [];
+  readonly #mentioned = new Map<string, string>();
 
   constructor(name: string) {
     this.name = name;
@@ -89,13 +94,22 @@ class Findings {
     this.#count();
   }
 
+  /** What looks like an image where none is looked for: told unless it is among the images anyway. */
+  mention(key: string, place: string): void {
+    if (!this.#mentioned.has(key)) this.#mentioned.set(key, inert(place, 400));
+    this.#count();
+  }
+
   #count(): void {
-    if (this.#images.size + this.#skipped.length > MOST_IMAGES)
+    if (this.#images.size + this.#skipped.length + this.#mentioned.size > MOST_IMAGES)
       throw invalid(this.name, `the list has too many images: want at most ${MOST_IMAGES}`);
   }
 
   list(): ImageList {
-    return { images: [...this.#images.values()], skipped: this.#skipped };
+    const mentioned = [...this.#mentioned]
+      .filter(([key]) => !this.#images.has(key))
+      .map(([key, place]) => ({ value: inert(key, MOST_SHOWN), place, reason: MENTIONED }));
+    return { images: [...this.#images.values()], skipped: [...this.#skipped, ...mentioned] };
   }
 }
 
@@ -238,8 +252,11 @@ function visit(value: Value, spot: Spot, seen: Set<object>, found: Findings): vo
   seen.add(value);
   if (spot.depth > MOST_DEPTH) throw invalid(found.name, 'the list is nested too deeply');
   if (Array.isArray(value)) {
-    for (const [i, item] of (value as readonly Value[]).entries())
-      visit(item, { ...spot, path: `${spot.path}[${i}]`, depth: spot.depth + 1 }, seen, found);
+    for (const [i, item] of (value as readonly Value[]).entries()) {
+      const path = `${spot.path}[${i}]`;
+      if (typeof item === 'string') mention(item, spot.key, `${spot.prefix}${path}`, found);
+      else visit(item, { ...spot, path, depth: spot.depth + 1 }, seen, found);
+    }
     return;
   }
   const object = value as { readonly [key: string]: Value };
@@ -247,8 +264,30 @@ function visit(value: Value, spot: Spot, seen: Set<object>, found: Findings): vo
   const kind = text(object['kind']) ?? spot.kind;
   for (const [key, child] of Object.entries(object)) {
     const path = spot.path === '' ? key : `${spot.path}.${key}`;
+    if (typeof child === 'string') {
+      if (!READ_KEYS.has(key)) mention(child, key, `${spot.prefix}${path}`, found);
+      continue;
+    }
     visit(child, { path, prefix: spot.prefix, key, depth: spot.depth + 1, kind }, seen, found);
   }
+}
+
+/** What `readObject` reads or tells of itself. */
+const READ_KEYS: ReadonlySet<string> = new Set(['image', 'imageRef']);
+/** A whole text, or the value of an option, that has a host with a dot, a path, and a tag or a digest. */
+const FULL_REFERENCE =
+  /^(?:--?[A-Za-z0-9][A-Za-z0-9._-]*=)?((?:[a-z0-9-]+\.)+[a-z]{2,}(?::[0-9]{1,5})?\/[a-z0-9._/-]+(?::[A-Za-z0-9_][A-Za-z0-9_.-]*(?:@sha256:[0-9a-f]{64})?|@sha256:[0-9a-f]{64}))$/;
+/** What a value under a key such as `proxyImage` has to look like. */
+const SHORT_REFERENCE =
+  /^([a-z0-9._/-]+(?::[A-Za-z0-9_][A-Za-z0-9_.-]*(?:@sha256:[0-9a-f]{64})?|@sha256:[0-9a-f]{64}))$/;
+
+/** Operators keep images in arguments, variables and fields of their own; what is not told is missed on the other side. */
+function mention(value: string, key: string, place: string, found: Findings): void {
+  if (value.length > MOST_MENTIONED) return;
+  const match = FULL_REFERENCE.exec(value) ?? (/[a-z]Image$/.test(key) ? SHORT_REFERENCE.exec(value) : null);
+  const reference = match?.[1];
+  if (reference !== undefined && whyNoImage(reference) === undefined)
+    found.mention(formatReference(parseReference(reference)), place);
 }
 
 function readObject(object: { readonly [key: string]: Value }, spot: Spot, found: Findings): void {

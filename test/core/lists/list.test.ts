@@ -293,3 +293,40 @@ describe('YAML and JSON', () => {
     );
   });
 });
+
+describe('what looks like an image elsewhere', () => {
+  const mentions = async (text: string) =>
+    (await read(text)).skipped.filter(({ reason }) => reason.startsWith('it looks like an image'));
+
+  it.each([
+    ['args: ["--reloader-image=quay.io/acme/reloader:v0.75"]', 'quay.io/acme/reloader:v0.75'],
+    ['env: [{name: RELATED_IMAGE_A, value: "quay.io/acme/a@sha256:HEX"}]', 'quay.io/acme/a@sha256:HEX'],
+    ['annotations: {proxy: "ghcr.io:443/acme/proxy:1"}', 'ghcr.io:443/acme/proxy:1'],
+    ['spec: {proxyImage: "sidecar:8"}', 'docker.io/library/sidecar:8'],
+    ['command: [run, registry.example/acme/b:2@sha256:HEX]', 'registry.example/acme/b:2@sha256:HEX'],
+  ])('%s is told', async (text, value) => {
+    const full = (part: string) => part.replace('HEX', 'ab'.repeat(32));
+    expect((await mentions(`kind: Pod\n${full(text)}\n`)).map((one) => one.value)).toEqual([full(value)]);
+  });
+
+  it.each([
+    'url: "https://quay.io/acme/app:1"',
+    'repository: quay.io/acme/app',
+    'args: ["quay.io/acme/app"]',
+    'words: "see quay.io/acme/app:1 there"',
+    'host: "registry.example:5000"',
+    'file: "a/b.txt:1"',
+    'backgroundImage: picture.png',
+    'data: {x.yaml: "image: quay.io/acme/app:1"}',
+    'mail: "me@registry.example/x"',
+  ])('%s is nothing', async (text) => {
+    expect(await mentions(`kind: Pod\n${text}\n`)).toEqual([]);
+  });
+
+  it('is told once, and not where it is taken anyway', async () => {
+    const text = `a: quay.io/acme/app:1\nb: [quay.io/acme/app:1]\nc: quay.io/acme/b:1\nimage: quay.io/acme/b:1\n`;
+    expect((await mentions(text)).map(({ value, place }) => [value, place])).toEqual([
+      ['quay.io/acme/app:1', 'a'],
+    ]);
+  });
+});

@@ -40,6 +40,10 @@ describe('helm template', () => {
       ['acme/in-the-data:1', 'it stands among labels, variables or data'],
       ['shop-disk', 'it is the image of a block device'],
       ['busybox', 'it stands among labels, variables or data'],
+      [
+        'quay.io/acme/only-an-argument:1',
+        'it looks like an image, and stands where none is looked for; where it is needed, name it too',
+      ],
     ]);
   });
 

@@ -3,7 +3,7 @@ import type { Context } from '../context.ts';
 import { SealiftError } from '../errors.ts';
 import type { ExpiringKey } from '../results.ts';
 import { collectContent } from '../transport/collect.ts';
-import { imageNameOf, type NamedLocation, referenceIn } from '../transport/location.ts';
+import { imageNameOf, type NamedLocation, pinOf, referenceIn } from '../transport/location.ts';
 import { openSource, type SourceOptions } from '../transport/source.ts';
 import { readCertificate } from '../trust/certificates.ts';
 import { readKeyring } from '../trust/evidence/keyring.ts';
@@ -57,7 +57,7 @@ export async function signImage(options: SignImageOptions, context: Context): Pr
   const source = await openSource(options.image.location, options.source, context);
   try {
     const content = await collectContent(
-      [{ name, reference: referenceIn(options.image.location), source }],
+      [{ name, reference: referenceIn(options.image.location), pin: pinOf(options.image), source }],
       { platforms: [], includeEvidence: false, concurrency: 4 },
       context,
     );

@@ -13,6 +13,7 @@ import {
   imageNameOf,
   type Location,
   type NamedLocation,
+  pinOf,
   placeOf,
   referenceIn,
 } from '../transport/location.ts';
@@ -166,6 +167,7 @@ export function requestsOf(
       const request = {
         name,
         reference: referenceIn(location),
+        pin: pinOf(named),
         source: await sources.get(index).catch(unavailable),
         ...(location.kind === 'docker' ? { host: location.reference.domain } : {}),
       };

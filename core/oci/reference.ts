@@ -71,6 +71,10 @@ function split(text: string): Reference {
   if (/^[0-9a-f]{64}$/.test(text)) {
     throw refuse(text, 'this is an image id, which names no repository', `write REPOSITORY@sha256:${text}`);
   }
+  const lone = text.replace(/^@/, '');
+  if (isDigest(lone)) {
+    throw refuse(text, 'this is a digest, which names no repository', `write REPOSITORY@${lone}`);
+  }
   const scheme = /^[a-z][a-z0-9+.-]*:\/\//i.exec(text);
   if (scheme) throw refuse(text, 'it is a URL', `leave out ${inert(scheme[0])}`);
 

@@ -90,6 +90,8 @@ export interface ImageRequest {
   readonly name: string;
   /** Tag or digest at the source. */
   readonly reference: string;
+  /** What its digest has to be. */
+  readonly pin?: Digest | undefined;
   readonly source: Source;
   /** Registry the source is in; once it cannot be reached, no further image is asked for there. */
   readonly host?: string | undefined;
@@ -255,9 +257,10 @@ class ImageCollector {
   }
 
   async run(): Promise<CollectedImage> {
-    const { source, reference, name } = this.#request;
+    const { source, reference, name, pin } = this.#request;
     try {
       const answer = await source.manifest(reference);
+      if (pin !== undefined) refuseOther(answer, pin);
       const manifest = parseManifest(answer.bytes, {
         mediaType: answer.mediaType,
         digest: answer.digest,
@@ -650,6 +653,20 @@ class ImageCollector {
   #wantedText(): string {
     return this.#wanted.map(formatPlatform).join(', ');
   }
+}
+
+/** @throws SealiftError `digest-mismatch` */
+function refuseOther({ bytes, digestMadeHere }: SourceManifest, pin: Digest): void {
+  const got = digestOf(bytes, digestAlgorithm(pin));
+  if (got === pin) return;
+  throw new SealiftError('digest-mismatch', `the name pins another image: got ${got}, want ${pin}`, {
+    got,
+    want: pin,
+    hint:
+      digestMadeHere === true
+        ? 'this location has no digest of a registry; leave the digest out of the name'
+        : 'the location holds another image than the one that is pinned; name the digest it has, or leave it out',
+  });
 }
 
 function isAttestation(descriptor: Descriptor): boolean {

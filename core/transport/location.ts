@@ -3,7 +3,9 @@
  * of an image is its own (`NAME=LOCATION`), and only where none is given it is read from the location.
  */
 import { statSync } from 'node:fs';
+import path from 'node:path';
 import { inert, isSealiftError, SealiftError } from '../errors.ts';
+import type { Digest } from '../oci/digest.ts';
 import {
   assertNameDepth,
   formatReference,
@@ -46,6 +48,8 @@ export type Location =
 export interface NamedLocation {
   /** Normalised full image name, where one was given before `=`. */
   readonly name?: string | undefined;
+  /** Digest the image must have, where one was given before `=` (`NAME:TAG@DIGEST=LOCATION`). */
+  readonly pin?: Digest | undefined;
   readonly location: Location;
   /** As it was written. */
   readonly text: string;
@@ -113,7 +117,16 @@ export function parseLocation(
   const split = splitName(text);
   const location = parseBare(split.rest, isDirectory, isFile);
   if (split.name === undefined) return { location, text };
-  return { name: imageName(parseReference(split.name)), location, text };
+  const reference = parseReference(split.name);
+  const { digest: pin } = reference;
+  const name = imageName(reference);
+  return pin === undefined ? { name, location, text } : { name, pin, location: pinned(location, pin), text };
+}
+
+/** A registry is asked for the digest itself: there the tag may have moved on. */
+function pinned(location: Location, pin: Digest): Location {
+  if (location.kind !== 'docker' || location.reference.digest !== undefined) return location;
+  return { kind: 'docker', reference: { ...location.reference, digest: pin } };
 }
 
 /** No image reference holds `=`, so the first one ends the name; behind a prefix it belongs to a path. */
@@ -170,7 +183,7 @@ function parseBare(
   }
   for (const kind of ENGINE_KINDS)
     if (kind === prefix) return { kind, reference: parseReference(text.slice(prefix.length + 1)) };
-  if (text === '' || /^[./~]/.test(text)) throw unknownLocation(text);
+  if (text === '' || /^[./~]/.test(text)) throw unknownLocation(text, pathHint(text));
   return { kind: 'docker', reference: parseReference(text) };
 }
 
@@ -183,15 +196,36 @@ function splitPath(
   const rest = text.slice(prefix.length + 1);
   if (rest === '' || rest.startsWith(':') || rest.includes('\0')) throw unknownLocation(text);
   for (let end = rest.length; end > 0; end = rest.lastIndexOf(':', end - 1)) {
-    const path = rest.slice(0, end);
-    if (exists(path)) return end === rest.length ? { path } : { path, name: rest.slice(end + 1) };
+    const place = rest.slice(0, end);
+    if (exists(place)) {
+      return end === rest.length ? { path: place } : { path: place, name: rest.slice(end + 1) };
+    }
   }
   const colon = rest.indexOf(':');
   return colon < 0 ? { path: rest } : { path: rest.slice(0, colon), name: rest.slice(colon + 1) };
 }
 
-/** @param program that would know it, and is not there */
-export function unknownLocation(text: string, program?: string): SealiftError {
+/** How a path would be written, as far as it can be told from outside. */
+function pathHint(text: string): string | undefined {
+  const shown = inert(text);
+  const has = (name: string) => statSync(path.join(text, name), { throwIfNoEntry: false }) !== undefined;
+  try {
+    if (isFileOnDisk(text)) {
+      return `say what the file is: bundle:${shown}, oci-archive:${shown} or docker-archive:${shown}; NAME=file:${shown} wraps it as it is`;
+    }
+    if (!isDirectoryOnDisk(text)) return undefined;
+    if (has('.sealift/store.json')) return `write store:${shown}`;
+    if (has('oci-layout')) return `write oci:${shown}`;
+    if (has('v2')) return `write static:${shown}:NAME`;
+    return undefined;
+  } catch {
+    // What cannot be looked at cannot be told.
+    return undefined;
+  }
+}
+
+/** @param hint where more is known than the text alone */
+export function unknownLocation(text: string, hint?: string): SealiftError {
   return new SealiftError(
     'unknown-location',
     `unknown kind of location, got ${inert(text)}, want one of ${KNOWN_KINDS.join(', ')}`,
@@ -199,9 +233,8 @@ export function unknownLocation(text: string, program?: string): SealiftError {
       subject: inert(text),
       want: KNOWN_KINDS.join(', '),
       hint:
-        program === undefined
-          ? 'a bare name is an image in a registry; an image that is called like a kind is written docker://NAME; NAME=LOCATION gives an image its name'
-          : `there is no ${program} on the PATH; docs/drivers.md says how to write one`,
+        hint ??
+        'a bare name is an image in a registry; an image that is called like a kind is written docker://NAME; NAME=LOCATION gives an image its name',
     },
   );
 }
@@ -251,6 +284,16 @@ function looksFull(name: string): boolean {
     (first.includes('.') || first.includes(':') || first === 'localhost') &&
     isReference(name)
   );
+}
+
+/**
+ * The digest that the image's name promises, if any.
+ * @throws SealiftError `invalid-reference`
+ */
+export function pinOf(named: NamedLocation): Digest | undefined {
+  if (named.pin !== undefined) return named.pin;
+  const name = givenName(named);
+  return name === undefined ? undefined : parseReference(name).digest;
 }
 
 /** What to ask `Source.manifest()` for: digest or tag; elsewhere the name, or empty for the only image. */

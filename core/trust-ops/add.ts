@@ -1,7 +1,7 @@
 /** Adding names without exporting them: what a publisher does on a copy of the collection. */
 import type { Context } from '../context.ts';
 import { inert, SealiftError } from '../errors.ts';
-import { imageNameOf, type NamedLocation } from '../transport/location.ts';
+import { imageNameOf, type NamedLocation, pinOf } from '../transport/location.ts';
 import { type ImageTarget, rulerOf, signTargets } from '../trust/collection.ts';
 import { type TrustOptions, withCollection } from './common.ts';
 import { finishChange, type Pending, signersHere } from './request.ts';
@@ -30,6 +30,16 @@ export function bindName(
   }
   if (!/^[a-z0-9][a-z0-9.+-]*\/[a-z0-9][a-z0-9.+-]*$/.test(mediaType)) {
     throw new SealiftError('invalid-argument', 'that is no media type', { subject: inert(mediaType) });
+  }
+  const pin = pinOf(named);
+  if (pin !== undefined && pin !== digest) {
+    throw new SealiftError(
+      'invalid-argument',
+      `the name says another digest: got ${inert(digest)}, want ${pin}`,
+      {
+        subject: inert(named.text),
+      },
+    );
   }
   return new Map([[imageNameOf(named), { length: size, sha256, mediaType }]]);
 }

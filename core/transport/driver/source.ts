@@ -46,7 +46,12 @@ export async function openDriverSource(
   // The name becomes a part of a file's name.
   const program = DRIVER_NAME.test(name) ? `sealift-transport-${name}` : undefined;
   const found = program === undefined ? undefined : await findProgram([program], options.environment);
-  if (!program || !found) throw unknownLocation(`${name}:${place}`, program);
+  if (!program || !found) {
+    throw unknownLocation(
+      `${name}:${place}`,
+      `there is no ${program} on the PATH; docs/drivers.md says how to write one`,
+    );
+  }
   const driver: Driver = {
     program,
     file: found.file,

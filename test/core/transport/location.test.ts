@@ -1,3 +1,6 @@
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { isSealiftError, SealiftError } from '../../../core/errors.ts';
@@ -175,6 +178,34 @@ describe('drivers', () => {
 
   it.each(['vault:team', 'vault:1', 'host:5000/app', 'host:5000/app:1'])('take no image: %s', (text) => {
     expect(parse(text).location.kind).toBe('docker');
+  });
+});
+
+describe('a bare path', () => {
+  it('is told how to be written, as far as looking at it says', () => {
+    const home = mkdtempSync(path.join(os.tmpdir(), 'sealift-path-'));
+    const hint = (name: string): string => {
+      try {
+        parseLocation(path.join(home, name));
+      } catch (error) {
+        if (isSealiftError(error)) return error.hint ?? '';
+      }
+      return '';
+    };
+    for (const directory of ['store/.sealift', 'layout', 'tree/v2', 'empty'])
+      mkdirSync(path.join(home, directory), { recursive: true });
+    for (const file of ['store/.sealift/store.json', 'store/oci-layout', 'layout/oci-layout', 'x.tar'])
+      writeFileSync(path.join(home, file), '');
+    try {
+      expect(hint('store')).toBe(`write store:${home}/store`);
+      expect(hint('layout')).toBe(`write oci:${home}/layout`);
+      expect(hint('tree')).toBe(`write static:${home}/tree:NAME`);
+      expect(hint('x.tar')).toContain(`docker-archive:${home}/x.tar`);
+      for (const other of ['empty', 'missing', 'a\0b'])
+        expect(hint(other)).toContain('a bare name is an image');
+    } finally {
+      rmSync(home, { recursive: true, force: true });
+    }
   });
 });
 

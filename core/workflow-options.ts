@@ -135,6 +135,8 @@ export type BundleInput =
       readonly stream?: NodeJS.ReadableStream | undefined;
       /** Secret keys to try. */
       readonly keys: readonly { readonly path: string; readonly bytes: Uint8Array }[];
+      /** Keys that gpg holds: `gpg:FINGERPRINT`, or `gpg:` for whichever it has. */
+      readonly held?: { readonly references: readonly string[]; readonly gpg: GpgSettings } | undefined;
       readonly passphrase: PassphraseProvider;
     };
 

@@ -58,6 +58,7 @@ export const importCommand: Command = {
     'sealift import /media/stick/images.tar.001',
     'sealift import /media/a/images.tar.001 /media/b/images.tar.002',
     'sealift import images.tar.gpg --decrypt-key gatekeeper.asc',
+    'sealift import images.tar.gpg --decrypt-key gpg:FINGERPRINT',
     'sealift import delta.tar --blobs-from last-month.tar',
     'sealift import images.tar --check-command "clamscan --recursive --infected {}"',
     'sealift import --yes --only docker.io/library/alpine:3.20 --to store:/srv/images images.tar',

@@ -7,6 +7,7 @@ import type { BundleInput } from '../../core/workflow-options.ts';
 import type { OptionGroup } from '../args.ts';
 import type { Runtime } from '../command.ts';
 import { passphraseOptions } from './passphrase.ts';
+import { isHeld } from './signer.ts';
 import { mediumFrom } from './volumes.ts';
 
 /** Options of commands that judge a bundle. */
@@ -27,8 +28,9 @@ export const judgeOptions = {
 export const decryptOptions = {
   'decrypt-key': {
     kind: 'list',
-    value: 'FILE',
-    describe: 'the bundle is encrypted: an OpenPGP secret key that opens it; may be given again',
+    value: 'KEY',
+    describe:
+      'the bundle is encrypted: an OpenPGP secret key that opens it, a file; or gpg:FINGERPRINT, which gpg holds, in its keyring or on a card (gpg: for whichever it has); may be given again',
   },
   ...passphraseOptions,
 } as const satisfies OptionGroup;
@@ -40,8 +42,10 @@ export async function encryptedFrom(
   runtime: Runtime,
   given = runtime.args.positionals('BUNDLE'),
 ): Promise<Extract<BundleInput, { kind: 'encrypted' }> | undefined> {
-  const files = runtime.args.list('decrypt-key').map((file) => path.resolve(runtime.cwd, file));
-  if (files.length === 0) return undefined;
+  const wanted = runtime.args.list('decrypt-key');
+  if (wanted.length === 0) return undefined;
+  const references = wanted.filter(isHeld);
+  const files = wanted.filter((text) => !isHeld(text)).map((file) => path.resolve(runtime.cwd, file));
   const keys = await Promise.all(
     files.map(async (file) => {
       const bytes = await readFileLimited(file, MAX_KEY_BYTES);
@@ -49,7 +53,8 @@ export async function encryptedFrom(
       throw new SealiftError('invalid-argument', 'there is no key at that place', { subject: file });
     }),
   );
-  const common = { kind: 'encrypted', keys, passphrase: runtime.passphrase } as const;
+  const held = references.length === 0 ? undefined : { references, gpg: runtime.gpg };
+  const common = { kind: 'encrypted', keys, passphrase: runtime.passphrase, held } as const;
   return given.length === 1 && given[0] === '-'
     ? { ...common, paths: [], stream: runtime.stdin }
     : { ...common, paths: given.map((text) => bundlePath(text, runtime.cwd)) };

@@ -12,9 +12,11 @@ export const signerOptions = {
   },
 } as const satisfies OptionGroup;
 
+/** A key that gpg holds. */
+export const isHeld = (text: string): boolean => text.startsWith('gpg:');
+
 /** A path, or a key that gpg holds, which is none. */
-export const keyPath = (text: string, cwd: string): string =>
-  text.startsWith('gpg:') ? text : path.resolve(cwd, text);
+export const keyPath = (text: string, cwd: string): string => (isHeld(text) ? text : path.resolve(cwd, text));
 
 export interface GpgSurroundings {
   readonly env: Readonly<Record<string, string | undefined>>;

@@ -319,7 +319,7 @@ export async function readHead(input: Input, limits: Limits): Promise<BundleHead
       {
         got: packed,
         want: 'tar',
-        hint: 'encrypted: give the secret key with --decrypt-key FILE; compressed: unpack it first',
+        hint: 'encrypted: give the secret key with --decrypt-key FILE, or gpg: where gpg holds it; compressed: unpack it first',
       },
     );
   }

@@ -6,7 +6,7 @@ import { framePacket, loadOpenpgp } from '../trust/openpgp-packets.ts';
 import type { PassphraseProvider } from '../workflow-options.ts';
 import { decryptOtherForm } from './other-forms.ts';
 import { createPacketReader, malformed, type PacketPart, TAG } from './packets.ts';
-import { readSessionKeys } from './session-keys.ts';
+import { type DecryptionKeys, readSessionKeys } from './session-keys.ts';
 import { fittingKeys, openContent } from './unseal.ts';
 
 /** Bytes of packets before the content. */
@@ -39,7 +39,7 @@ export async function openDecryptionKey(
   ).catch((cause: unknown) => {
     throw new SealiftError('invalid-argument', 'not an OpenPGP secret key', {
       subject,
-      hint: 'write one with: gpg --export-secret-keys --armor FINGERPRINT, or let gpg decrypt: gpg --decrypt BUNDLE | sealift import -',
+      hint: 'write one with: gpg --export-secret-keys --armor FINGERPRINT; or leave it with gpg: --decrypt-key gpg:FINGERPRINT',
       cause,
     });
   });
@@ -48,7 +48,7 @@ export async function openDecryptionKey(
   if (answer === undefined) {
     throw new SealiftError('passphrase-needed', 'the key that decrypts has a passphrase', {
       subject,
-      hint: 'give it with --passphrase-file, or let gpg decrypt: gpg --decrypt BUNDLE | sealift import -',
+      hint: 'give it with --passphrase-file; or leave the key with gpg, which asks: --decrypt-key gpg:FINGERPRINT',
     });
   }
   return decryptKey({ privateKey: locked, passphrase: answer }).catch((cause: unknown) => {
@@ -64,7 +64,7 @@ export async function openDecryptionKey(
  */
 export async function* decryptStream(
   content: AsyncIterable<Uint8Array>,
-  keys: readonly PrivateKey[],
+  keys: DecryptionKeys,
   { now, pool }: Pick<Context, 'now' | 'pool'>,
 ): AsyncGenerator<Uint8Array> {
   const input = content[Symbol.asyncIterator]();
@@ -80,7 +80,8 @@ export async function* decryptStream(
   try {
     const packets = await readHead(parts);
     const body = packets && (await startBody(parts));
-    const session = body && (await readSessionKeys(packets, keys, now));
+    const session =
+      body && (await readSessionKeys(packets, body.start.subarray(0, BODY_START - 1), keys, now));
     if (!session) {
       const again = head;
       head = undefined;

@@ -10,7 +10,9 @@ import type { Context } from '../context.ts';
 import { inert, SealiftError } from '../errors.ts';
 import type { BundleInput } from '../workflow-options.ts';
 import { decryptStream, openDecryptionKey } from './decrypt.ts';
+import { type HeldKey, openHeldKey } from './held-keys.ts';
 import { ENCRYPTED_ENDING } from './names.ts';
+import type { DecryptionKeys } from './session-keys.ts';
 
 export type EncryptedInput = Extract<BundleInput, { kind: 'encrypted' }>;
 
@@ -22,8 +24,12 @@ export type EncryptedInput = Extract<BundleInput, { kind: 'encrypted' }>;
  */
 export async function openEncrypted(input: EncryptedInput, context: Context): Promise<Readable> {
   const files = input.stream ? [] : await locateMessages(input.paths);
-  const keys: PrivateKey[] = [];
-  for (const key of input.keys) keys.push(await openDecryptionKey(key, input.passphrase));
+  const own: PrivateKey[] = [];
+  for (const key of input.keys) own.push(await openDecryptionKey(key, input.passphrase));
+  const held: HeldKey[] = [];
+  for (const reference of input.held?.references ?? [])
+    if (input.held) held.push(await openHeldKey(reference, input.held.gpg, input.passphrase));
+  const keys: DecryptionKeys = { own, held };
   const { stream } = input;
   async function* content(): AsyncGenerator<Uint8Array> {
     if (stream) yield* decryptStream(stream as unknown as AsyncIterable<Uint8Array>, keys, context);

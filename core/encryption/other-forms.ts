@@ -4,11 +4,10 @@
  */
 import { Readable } from 'node:stream';
 import type { ReadableStream } from 'node:stream/web';
-import type { PrivateKey } from 'openpgp';
 import { inert, isSealiftError } from '../errors.ts';
 import { loadOpenpgp } from '../trust/openpgp-packets.ts';
 import { malformed } from './packets.ts';
-import { assertForKeys } from './session-keys.ts';
+import { type DecryptionKeys, keysFor } from './session-keys.ts';
 
 /** Bytes that may go in before any come out: a few pieces as large as the format allows, and packets nobody asked for. */
 const MOST_AHEAD = 64 * 1024 * 1024;
@@ -16,7 +15,7 @@ const MOST_AHEAD = 64 * 1024 * 1024;
 /** As decryptStream(). */
 export async function* decryptOtherForm(
   content: AsyncIterable<Uint8Array>,
-  keys: readonly PrivateKey[],
+  keys: DecryptionKeys,
   now: Date,
 ): AsyncGenerator<Uint8Array> {
   const { decrypt, readMessage } = await loadOpenpgp();
@@ -40,14 +39,15 @@ export async function* decryptOtherForm(
   }
   try {
     const message = await readMessage({ binaryMessage: webStream(watched()) });
-    assertForKeys(
+    const { own } = keysFor(
       message.getEncryptionKeyIDs().map((id) => id.toHex()),
       keys,
     );
+    if (own.length === 0) throw malformed('keys that gpg holds open messages of RFC 4880 with AES alone');
     // The library's own decrypt(): only there does the end of the data wait for the integrity check.
     const { data } = await decrypt({
       message,
-      decryptionKeys: [...keys],
+      decryptionKeys: [...own],
       format: 'binary',
       date: now,
       config: {

@@ -7,7 +7,7 @@ import type { Readable } from 'node:stream';
 import { type ErrorCode, inert, SealiftError } from '../errors.ts';
 import { DEFAULT_LIMITS } from '../limits.ts';
 import { findProgram } from '../programs.ts';
-import type { GpgSettings, KeyAccess } from '../workflow-options.ts';
+import type { GpgSettings, KeyAccess, PassphraseProvider } from '../workflow-options.ts';
 import { type Certificate, readCertificate } from './certificates.ts';
 import { keyIdOf, openpgpTufKey, type Purpose } from './keys.ts';
 import { armorSignature, MAX_AHEAD_MS, PURPOSE_NOTATION, verifyOpenpgp } from './openpgp.ts';
@@ -29,7 +29,7 @@ export interface GpgSigner extends Signer {
 
 export const isGpgReference = (text: string): boolean => text.startsWith(PREFIX);
 
-interface Reference {
+export interface GpgReference {
   /** Of the primary key or a subkey, upper case. */
   readonly fingerprint: string;
   /** What --local-user is given: a `!` makes gpg take that very key. */
@@ -37,7 +37,7 @@ interface Reference {
 }
 
 /** @throws SealiftError `invalid-argument` */
-function parseReference(text: string): Reference {
+export function parseReference(text: string): GpgReference {
   const [, digits = '', mark = ''] = /^gpg:(?:0x)?([0-9A-Fa-f ]*?)(!?)$/.exec(text) ?? [];
   const fingerprint = digits.replaceAll(' ', '').toUpperCase();
   if (!/^[0-9A-F]{40}$/.test(fingerprint)) {
@@ -51,7 +51,7 @@ function parseReference(text: string): Reference {
   return { fingerprint, exact: mark !== '' };
 }
 
-interface GpgRun {
+export interface GpgRun {
   readonly code: number | null;
   readonly output: Buffer;
   /** Lines of --status-fd without their prefix. */
@@ -60,7 +60,7 @@ interface GpgRun {
   readonly said: string;
 }
 
-async function runGpg(
+export async function runGpg(
   settings: GpgSettings,
   args: readonly string[],
   input: Uint8Array | undefined,
@@ -194,7 +194,10 @@ interface SecretKey {
  * Fields of --with-colons (doc/DETAILS of GnuPG): 2 is validity, 12 what a key can do (upper case: the whole of it,
  * today), 15 of sec and ssb is a card's serial number, `+` or `#`.
  */
-async function findSecretKey(settings: GpgSettings, { fingerprint, exact }: Reference): Promise<SecretKey> {
+async function findSecretKey(
+  settings: GpgSettings,
+  { fingerprint, exact }: GpgReference,
+): Promise<SecretKey> {
   const { output, said } = await runGpg(
     settings,
     ['--with-colons', '--list-secret-keys', '--', fingerprint],
@@ -266,7 +269,8 @@ const ASK_HINT =
   'on a terminal: export GPG_TTY=$(tty); elsewhere give --passphrase-file FILE, which gpg is handed';
 
 const failureCode = ({ status }: GpgRun): number | undefined => {
-  const text = status.find((line) => line.startsWith('FAILURE '))?.split(' ')[2];
+  const line = status.find((one) => one.startsWith('FAILURE ') || one.startsWith('ERROR pkdecrypt_failed '));
+  const text = line?.split(' ')[2];
   return text === undefined ? undefined : Number(text) % 0x10000;
 };
 
@@ -275,9 +279,9 @@ const cannotAsk = (run: GpgRun): boolean => {
   return code !== undefined && (CANNOT_ASK.has(code) || code >= SYSTEM_ERROR);
 };
 
-function failureOf(run: GpgRun, subject: string): SealiftError {
-  const code = failureCode(run);
-  const [kind, message, hint] = FAILURES[code ?? -1] ?? [];
+/** What gpg itself says of why it did not use a key; undefined where it says nothing that is known. */
+export function explainFailure(run: GpgRun, subject: string): SealiftError | undefined {
+  const [kind, message, hint] = FAILURES[failureCode(run) ?? -1] ?? [];
   if (kind !== undefined && message !== undefined)
     return new SealiftError(kind, message, { subject, hint: hint === '' ? undefined : hint });
   if (cannotAsk(run)) {
@@ -286,6 +290,12 @@ function failureOf(run: GpgRun, subject: string): SealiftError {
       hint: ASK_HINT,
     });
   }
+  return undefined;
+}
+
+function failureOf(run: GpgRun, subject: string): SealiftError {
+  const known = explainFailure(run, subject);
+  if (known) return known;
   return new SealiftError(
     'signature-needed',
     `gpg made no signature: ${run.said || `exit code ${run.code}`}`,
@@ -294,6 +304,27 @@ function failureOf(run: GpgRun, subject: string): SealiftError {
       hint: `try it by hand: echo | gpg --detach-sign --local-user ${subject}`,
     },
   );
+}
+
+/** Runs gpg for something that takes a secret key; its passphrase is asked for as the settings say, and once. */
+export function askingGpg(
+  settings: GpgSettings,
+  provider: PassphraseProvider,
+  purpose: string,
+): (args: readonly string[], input: Uint8Array) => Promise<GpgRun> {
+  let passphrase: string | undefined;
+  return async (args, input) => {
+    const run = (mode: readonly string[]) => runGpg(settings, [...mode, ...args], input, passphrase);
+    if (settings.ask === 'agent') return await run([]);
+    if (passphrase === undefined) {
+      // What the agent remembers needs no asking, and a key may have no passphrase.
+      const first = await run(['--pinentry-mode', 'error']);
+      if (settings.ask === 'never' || !cannotAsk(first)) return first;
+      passphrase = await provider(purpose);
+      if (passphrase === undefined) return first;
+    }
+    return await run(['--pinentry-mode', 'loopback', '--passphrase-fd', '4']);
+  };
 }
 
 /**
@@ -314,21 +345,9 @@ export async function openGpgSigner(reference: string, access: KeyAccess): Promi
     });
   const isPrimary = parsed.fingerprint.toLowerCase() === primary;
   const user = `${parsed.fingerprint}${isPrimary && !parsed.exact ? '' : '!'}`;
-  let passphrase: string | undefined;
-
-  const attempt = async (args: readonly string[], bytes: Uint8Array): Promise<GpgRun> => {
-    const run = async (mode: readonly string[]) =>
-      await runGpg(settings, [...mode, ...SIGNING, ...args, '--local-user', user], bytes, passphrase);
-    if (settings.ask === 'agent') return await run([]);
-    if (passphrase === undefined) {
-      // What the agent remembers needs no asking, and a key may have no passphrase.
-      const first = await run(['--pinentry-mode', 'error']);
-      if (settings.ask === 'never' || !cannotAsk(first)) return first;
-      passphrase = await access.passphrase(`the key ${primary} that gpg holds`);
-      if (passphrase === undefined) return first;
-    }
-    return await run(['--pinentry-mode', 'loopback', '--passphrase-fd', '4']);
-  };
+  const ask = askingGpg(settings, access.passphrase, `the key ${primary} that gpg holds`);
+  const attempt = (args: readonly string[], bytes: Uint8Array): Promise<GpgRun> =>
+    ask([...SIGNING, ...args, '--local-user', user], bytes);
   const make = async (args: readonly string[], bytes: Uint8Array): Promise<Buffer> => {
     const run = await attempt(args, bytes);
     settings.signal?.throwIfAborted();

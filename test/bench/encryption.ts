@@ -41,11 +41,10 @@ if (positionals[0] !== undefined) {
     result = encryptStream(readPieces(input), to, context);
   } else {
     const key = await readPrivateKey({ armoredKey: readFileSync(at('secret.asc'), 'utf8') });
-    result = decryptStream(readPieces(input), [key], context);
+    result = decryptStream(readPieces(input), { own: [key], held: [] }, context);
   }
   const output = await open(at(what === 'encrypt' ? 'ours.gpg' : 'out'), 'w');
   for await (const piece of result) await output.write(piece);
-  await context.pool.close();
   const { maxRSS } = process.resourceUsage();
   console.log(
     JSON.stringify({

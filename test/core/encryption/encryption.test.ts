@@ -61,7 +61,13 @@ const encrypted = async (to: Recipients, bytes: Uint8Array = CONTENT) =>
   gather(encryptStream(pieces(bytes), to, CONTEXT));
 
 async function decrypted(message: Uint8Array, key = alice): Promise<Buffer> {
-  return gather(decryptStream(pieces(message), [await readPrivateKey({ armoredKey: key.secret })], CONTEXT));
+  return gather(
+    decryptStream(
+      pieces(message),
+      { own: [await readPrivateKey({ armoredKey: key.secret })], held: [] },
+      CONTEXT,
+    ),
+  );
 }
 
 describe('an encrypted stream', () => {
@@ -121,7 +127,7 @@ describe('an encrypted stream', () => {
       for (; given < 160 * piece; given += piece) yield new Uint8Array(piece);
     }
     const key = await readPrivateKey({ armoredKey: alice.secret });
-    await expect(gather(decryptStream(endless(), [key], CONTEXT))).rejects.toMatchObject({
+    await expect(gather(decryptStream(endless(), { own: [key], held: [] }, CONTEXT))).rejects.toMatchObject({
       code: 'decryption-failed',
     });
     expect(given).toBeLessThanOrEqual(65 * piece);
@@ -164,7 +170,9 @@ test('a locked key is opened with its passphrase, and says so where that is wron
   const locked = await newKey('locked', { passphrase: TEST_PASSPHRASE });
   const message = await encrypted(await recipients(locked));
   const key = await openDecryptionKey(file(locked.secret), async () => TEST_PASSPHRASE);
-  expect((await gather(decryptStream(pieces(message), [key], CONTEXT))).equals(CONTENT)).toBe(true);
+  expect(
+    (await gather(decryptStream(pieces(message), { own: [key], held: [] }, CONTEXT))).equals(CONTENT),
+  ).toBe(true);
   for (const answer of ['wrong', undefined])
     await expect(openDecryptionKey(file(locked.secret), async () => answer)).rejects.toMatchObject({
       code: 'passphrase-needed',

@@ -63,7 +63,7 @@ async function gather(content: AsyncIterable<Uint8Array>): Promise<Buffer> {
 
 async function open(message: Uint8Array, sizes = [100_000], pool: WorkerPool = none): Promise<Buffer> {
   const key = await readPrivateKey({ armoredKey: secret });
-  return gather(decryptStream(cut(message, sizes), [key], { now: NOW, pool }));
+  return gather(decryptStream(cut(message, sizes), { own: [key], held: [] }, { now: NOW, pool }));
 }
 
 async function seal(content: Uint8Array, sizes = [100_000], pool: WorkerPool = none): Promise<Buffer> {
@@ -389,7 +389,7 @@ describe('the newer form', () => {
     }));
   });
   const read = (bytes: Uint8Array) =>
-    gather(decryptStream(cut(bytes, [1000]), [reader], { now: NOW, pool: none }));
+    gather(decryptStream(cut(bytes, [1000]), { own: [reader], held: [] }, { now: NOW, pool: none }));
   const versionOf = (bytes: Uint8Array): number | undefined => {
     let tag = 0;
     for (const part of createPacketReader().read(bytes)) {

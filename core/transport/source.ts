@@ -6,6 +6,7 @@ import type { Descriptor } from '../oci/descriptor.ts';
 import type { Digest } from '../oci/digest.ts';
 import type { Location } from './location.ts';
 import type { MirrorSettings } from './mirrors.ts';
+import type { PartSettings } from './registry/parts.ts';
 import type { ProxySettings } from './registry/proxy.ts';
 
 export interface SourceManifest {
@@ -147,6 +148,10 @@ export interface SourceOptions {
   readonly environment?: Readonly<Record<string, string | undefined>> | undefined;
   /** Ends a group of processes: what a driver has started ends with it. Without it, the driver alone is ended. */
   readonly endGroup?: ((group: number, signal: 'SIGTERM' | 'SIGKILL') => void) | undefined;
+  /** When and how very large blobs are read over several connections; as `DEFAULT_PARTS` unless given. */
+  readonly parts?: PartSettings | undefined;
+  /** For tests: milliseconds that have passed since any moment, for the speed of connections. */
+  readonly clock?: (() => number) | undefined;
   /** For tests: waits for that many milliseconds. */
   readonly sleep?: ((milliseconds: number, signal: AbortSignal) => Promise<void>) | undefined;
   /** For tests: a number from 0 up to 1, for the jitter of retries. */

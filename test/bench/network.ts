@@ -2,7 +2,7 @@
  * What networks do to an export: a corrupt mirror beside a good one, connections that are slow each, one very large layer.
  *
  *   node test/bench/network.ts mirrors [--rounds 5] [--layers 16] [--layer-mib 32]
- *   node test/bench/network.ts ranges [--rounds 3] [--layer-mib 256] [--limit-mib 16]
+ *   node test/bench/network.ts ranges [--rounds 3] [--layer-mib 512] [--limit-mib 16]
  *   node test/bench/network.ts huge [--gigabytes 20]
  *
  * All with [--dir DIR] for the data (default: the directory for temporary files) and [--json FILE].
@@ -191,8 +191,25 @@ function writable(response: http.ServerResponse): Promise<void> {
   });
 }
 
-/** A registry with one image of one layer. @param limit bytes a second for each connection */
-async function serveLayer(layer: Layer, limit?: number): Promise<Served> {
+/** How fast a server is: bytes a second for each connection, or for all of them together. */
+interface Speed {
+  readonly bytes: number;
+  readonly isShared: boolean;
+}
+
+/** Lets so many bytes a second pass. */
+function createPace(bytesPerSecond: number): (bytes: number) => Promise<void> {
+  let free = 0;
+  return async (bytes) => {
+    const now = performance.now();
+    free = Math.max(free, now) + (bytes / bytesPerSecond) * 1000;
+    if (free > now) await wait(free - now);
+  };
+}
+
+/** A registry with one image of one layer. */
+async function serveLayer(layer: Layer, speed?: Speed): Promise<Served> {
+  const all = speed && createPace(speed.bytes);
   const config = Buffer.from(
     JSON.stringify({
       os: 'linux',
@@ -220,15 +237,11 @@ async function serveLayer(layer: Layer, limit?: number): Promise<Served> {
         'content-length': end - start,
         ...(range ? { 'content-range': `bytes ${start}-${end - 1}/${layer.size}` } : {}),
       });
-      const begun = performance.now();
-      let sent = 0;
+      const pace = speed?.isShared === false ? createPace(speed.bytes) : all;
       for (const chunk of layer.bytes(start, end)) {
         if (response.destroyed) return;
         if (!response.write(chunk)) await writable(response);
-        sent += chunk.length;
-        if (limit === undefined) continue;
-        const early = (sent / limit) * 1000 - (performance.now() - begun);
-        if (early > 0) await wait(early);
+        await pace?.(chunk.length);
       }
       response.end();
     } else if (url.endsWith(`/blobs/${digestOf(config)}`)) response.end(config);
@@ -249,58 +262,67 @@ async function serveLayer(layer: Layer, limit?: number): Promise<Served> {
   };
 }
 
-/** The same content over several connections, each reading its own part. */
-async function readInParts(host: string, layer: Layer, connections: number): Promise<void> {
-  const part = Math.ceil(layer.size / connections);
-  await Promise.all(
-    Array.from({ length: connections }, async (_, index) => {
-      const range = `bytes=${index * part}-${Math.min(layer.size, (index + 1) * part) - 1}`;
-      await new Promise<void>((resolve, reject) => {
-        http
-          .get(
-            `http://${host}/v2/team/app/blobs/${layer.digest}`,
-            { headers: { range }, agent: false },
-            (response) => {
-              response.resume().once('end', resolve).once('error', reject);
-            },
-          )
-          .once('error', reject);
-      });
-    }),
-  );
+/** Where the measured program leaves its figures. */
+function usageOf(walk: Walk): { env: Record<string, string>; peakMib(): number; cpuSeconds(): number } {
+  const file = walk.sandbox.path('usage');
+  const read = () => JSON.parse(readFileSync(file, 'utf8')) as { peakBytes: number; cpuSeconds: number };
+  return {
+    env: {
+      NODE_OPTIONS: `--require ${path.join(import.meta.dirname, 'record-usage.cjs')}`,
+      SEALIFT_BENCH_USAGE: file,
+    },
+    peakMib: () => read().peakBytes / MIB,
+    cpuSeconds: () => read().cpuSeconds,
+  };
 }
 
+/** One layer over one connection (`--concurrency 1`) and over up to four, in turns. */
 async function ranges(directory: string): Promise<void> {
-  const layer = makeLayer(Number(values['layer-mib'] ?? 256) * MIB);
+  const layer = makeLayer(Number(values['layer-mib'] ?? 512) * MIB);
   const limit = Number(values['limit-mib']) * MIB;
   const walk = makeWalk(directory);
   const rounds = Number(values.rounds ?? 3);
+  const { env, peakMib, cpuSeconds } = usageOf(walk);
   try {
     await walk.init();
-    for (const [title, perConnection] of [
-      ['no limit', undefined],
-      [`${limit / MIB} MiB/s for each connection`, limit],
+    for (const [title, speed, target] of [
+      ['no limit', undefined, 1.1],
+      [`${(limit * 2) / MIB} MiB/s for all connections`, { bytes: limit * 2, isShared: true }, 1.1],
+      [`${limit / MIB} MiB/s for each connection`, { bytes: limit, isShared: false }, 0.5],
     ] as const) {
-      const served = await serveLayer(layer, perConnection);
+      const served = await serveLayer(layer, speed);
       try {
-        const exports: number[] = [];
-        const parts: Record<number, number[]> = { 1: [], 4: [] };
-        for (let round = 0; round < rounds; round += 1) {
-          const bundle = walk.sandbox.path('out.tar');
-          exports.push(
-            await seconds(() => walk.export([`${served.host}/team/app:v1`], bundle, { timeout: 1_200_000 })),
-          );
-          rmSync(bundle);
-          for (const connections of [1, 4])
-            parts[connections]?.push(await seconds(() => readInParts(served.host, layer, connections)));
+        const times: Record<1 | 4, number[]> = { 1: [], 4: [] };
+        const peaks: Record<1 | 4, number[]> = { 1: [], 4: [] };
+        const cpu: Record<1 | 4, number[]> = { 1: [], 4: [] };
+        // One more before the first, for the page cache.
+        for (let round = -1; round < rounds; round += 1) {
+          for (const connections of round % 2 === 0 ? ([1, 4] as const) : ([4, 1] as const)) {
+            const bundle = walk.sandbox.path('out.tar');
+            const args = ['--concurrency', String(connections)];
+            const time = await seconds(() =>
+              walk.export([`${served.host}/team/app:v1`], bundle, { args, env, timeout: 1_200_000 }),
+            );
+            rmSync(bundle);
+            if (round < 0) continue;
+            times[connections].push(time);
+            peaks[connections].push(peakMib());
+            cpu[connections].push(cpuSeconds());
+          }
         }
-        numbers[title] = { exports, parts };
-        tell(`${title}: export of one layer of ${layer.size / MIB} MiB`, `${median(exports).toFixed(2)} s`);
-        for (const connections of [1, 4])
+        numbers[title] = { times, peaks, cpu };
+        for (const connections of [1, 4] as const) {
           tell(
-            `${title}: read over ${connections} connection(s)`,
-            `${median(parts[connections] ?? []).toFixed(2)} s`,
+            `${title}: ${layer.size / MIB} MiB, --concurrency ${connections}`,
+            `${median(times[connections]).toFixed(2)} s`,
           );
+          tell('  CPU', `${median(cpu[connections]).toFixed(2)} s`);
+          tell('  peak memory', `${Math.max(...peaks[connections]).toFixed(0)} MiB`);
+        }
+        const ratio = median(times[4]) / median(times[1]);
+        tell(`  ratio of the times (target ${target})`, ratio.toFixed(2), ratio <= target);
+        const more = Math.max(...peaks[4]) - Math.max(...peaks[1]);
+        tell('  more memory (target 48 MiB)', `${more.toFixed(0)} MiB`, more <= 48);
       } finally {
         await served.stop();
       }
@@ -315,13 +337,7 @@ async function huge(directory: string): Promise<void> {
   const layer = makeLayer(size);
   const served = await serveLayer(layer);
   const walk: Walk = makeWalk(directory);
-  const usageFile = walk.sandbox.path('usage');
-  const env = {
-    NODE_OPTIONS: `--require ${path.join(import.meta.dirname, 'record-usage.cjs')}`,
-    SEALIFT_BENCH_USAGE: usageFile,
-  };
-  const peak = (): number =>
-    (JSON.parse(readFileSync(usageFile, 'utf8')) as { peakBytes: number }).peakBytes / MIB;
+  const { env, peakMib } = usageOf(walk);
   try {
     await walk.init();
     const bundle = walk.sandbox.path('out.tar');
@@ -329,13 +345,13 @@ async function huge(directory: string): Promise<void> {
     const exportSeconds = await seconds(() =>
       walk.export([`${served.host}/team/app:v1`], bundle, { env, timeout }),
     );
-    const exportPeak = peak();
+    const exportPeak = peakMib();
     tell(`export of one layer of ${values.gigabytes} GB`, `${exportSeconds.toFixed(0)} s`);
     tell('  peak memory (target 200 MiB)', `${exportPeak.toFixed(0)} MiB`, exportPeak <= 200);
     await walk.pin(bundle, await walk.rootFingerprint());
     const store = walk.sandbox.path('store');
     const importSeconds = await seconds(() => walk.import(bundle, { store, env, timeout }));
-    const importPeak = peak();
+    const importPeak = peakMib();
     tell('import of it', `${importSeconds.toFixed(0)} s`);
     tell('  peak memory (target 200 MiB)', `${importPeak.toFixed(0)} MiB`, importPeak <= 200);
     const kept = statSync(path.join(store, 'blobs/sha256', layer.digest.slice('sha256:'.length))).size;

@@ -1,11 +1,10 @@
 /** A blob's content, over as many connections as it takes. */
 import type { Context } from '../../context.ts';
-import { inert, SealiftError } from '../../errors.ts';
-import type { Digest } from '../../oci/digest.ts';
+import { SealiftError } from '../../errors.ts';
 import { ask, type Repository } from './authorization.ts';
-import { showUrl } from './failures.ts';
-import { type Answer, contentLength, refuseEncoding, statusFailure } from './request.ts';
-import { Transient, waitForRetry } from './retry.ts';
+import { type Blob, checkBlobAnswer, strongTag } from './blob-answer.ts';
+import { createPartReader } from './parts.ts';
+import { LONGEST_RETRY_AFTER, Transient, waitForRetry } from './retry.ts';
 import type { Session } from './session.ts';
 
 /** Progress after which failures are counted anew: a long download over a bad line must be able to end. */
@@ -19,70 +18,102 @@ const PROGRESS = 1024 * 1024;
 export async function* readBlob(
   session: Session,
   repository: Repository,
-  blob: { readonly digest: Digest; readonly size: number },
+  blob: Blob,
   context: Context,
   start = 0,
 ): AsyncGenerator<Uint8Array, void, undefined> {
   const url = new URL(`blobs/${blob.digest}`, repository.base);
   const { size } = blob;
+  const parts = createPartReader({ session, repository, url, blob }, context);
   let delivered = start;
   let etag: string | undefined;
   let failed = 0;
   let mark = start;
-  for (let tried = false; ; tried = true) {
-    try {
-      const headers: Record<string, string> = { Accept: '*/*' };
-      if (delivered > 0) headers['Range'] = `bytes=${delivered}-`;
-      if (delivered > 0 && etag !== undefined) headers['If-Range'] = etag;
-      const answer = await ask(session, repository, { url, headers, urgent: tried }, context);
-      let skip = await checkHead(answer, blob, delivered, session, context);
-      etag = strongTag(answer) ?? etag;
-      for await (const chunk of answer.body()) {
-        let fresh = chunk;
-        if (skip > 0) {
-          const old = Math.min(skip, chunk.length);
-          skip -= old;
-          fresh = chunk.subarray(old);
-          if (fresh.length === 0) continue;
+  try {
+    for (let tried = false; ; tried = true) {
+      const place = parts.takePlace();
+      try {
+        let isCut = false;
+        const headers: Record<string, string> = { Accept: '*/*' };
+        if (delivered > 0) headers['Range'] = `bytes=${delivered}-`;
+        if (delivered > 0 && etag !== undefined) headers['If-Range'] = etag;
+        const placed = place !== undefined;
+        const answer = await ask(session, repository, { url, headers, urgent: tried, placed }, context);
+        let skip = await checkBlobAnswer(answer, blob, { start: delivered, end: size }, session, context);
+        etag = strongTag(answer) ?? etag;
+        parts.begin(answer, delivered);
+        for await (const chunk of answer.body()) {
+          let fresh = chunk;
+          if (skip > 0) {
+            const old = Math.min(skip, chunk.length);
+            skip -= old;
+            fresh = chunk.subarray(old);
+            if (fresh.length === 0) continue;
+          }
+          if (delivered + fresh.length > size) {
+            throw new SealiftError(
+              'source-too-large',
+              `blob does not end: got more than ${size} bytes, want ${size}`,
+              {
+                subject: blob.digest,
+                got: `more than ${size}`,
+                want: size,
+              },
+            );
+          }
+          const room = parts.room(delivered);
+          isCut = fresh.length >= room && parts.areComing();
+          if (isCut) fresh = fresh.subarray(0, room);
+          delivered += fresh.length;
+          yield fresh;
+          if (isCut) break;
+          parts.passed(delivered);
         }
-        if (delivered + fresh.length > size) {
-          throw new SealiftError(
-            'source-too-large',
-            `blob does not end: got more than ${size} bytes, want ${size}`,
-            {
-              subject: blob.digest,
-              got: `more than ${size}`,
-              want: size,
-            },
-          );
+        if (isCut) {
+          place?.();
+          for await (const piece of parts.take()) {
+            delivered += piece.length;
+            yield piece;
+          }
+          if (delivered < size) await waitAsAsked(parts.refusal(), session, context);
         }
-        delivered += fresh.length;
-        yield fresh;
+        if (delivered === size) return;
+        if (isCut) continue;
+        throw new Transient(cutShort(blob, delivered, 'body ended too early'));
+      } catch (error) {
+        if (!(error instanceof Transient)) throw error;
+        // Nothing is missing: the connection broke after the last byte.
+        if (delivered === size && size > 0) return;
+        if (delivered - mark >= PROGRESS) failed = 0;
+        mark = delivered;
+        failed += 1;
+        const failure =
+          error.failure.code === 'source-unreachable'
+            ? new Transient(cutShort(blob, delivered, error.failure.message, error.failure), error.retryAfter)
+            : error;
+        place?.();
+        await waitForRetry(failure, failed, session.options, context);
+      } finally {
+        place?.();
       }
-      if (delivered === size) return;
-      throw new Transient(cutShort(blob, delivered, 'body ended too early'));
-    } catch (error) {
-      if (!(error instanceof Transient)) throw error;
-      // Nothing is missing: the connection broke after the last byte.
-      if (delivered === size && size > 0) return;
-      if (delivered - mark >= PROGRESS) failed = 0;
-      mark = delivered;
-      failed += 1;
-      const failure =
-        error.failure.code === 'source-unreachable'
-          ? new Transient(cutShort(blob, delivered, error.failure.message, error.failure), error.retryAfter)
-          : error;
-      await waitForRetry(failure, failed, session.options, context);
     }
+  } finally {
+    parts.end();
   }
 }
 
-function cutShort(
-  blob: { readonly digest: Digest; readonly size: number },
-  delivered: number,
-  why: string,
-  cause?: SealiftError,
-): SealiftError {
+/** A host that refused a part wants to be left alone for a while, if not for so long that the blob would fail by it. */
+async function waitAsAsked(
+  refusal: Transient | undefined,
+  { options }: Session,
+  context: Context,
+): Promise<void> {
+  const longest = options.longestWaitMs ?? LONGEST_RETRY_AFTER;
+  if (!refusal || options.retryTimes === 0 || (refusal.retryAfter ?? 0) > longest) return;
+  await waitForRetry(refusal, 1, options, context);
+}
+
+function cutShort(blob: Blob, delivered: number, why: string, cause?: SealiftError): SealiftError {
   return new SealiftError(
     'source-unreachable',
     `blob is incomplete: got ${delivered} of ${blob.size} bytes: ${why}`,
@@ -94,73 +125,4 @@ function cutShort(
       cause,
     },
   );
-}
-
-/** @returns number of bytes at the beginning of the body that were delivered before */
-async function checkHead(
-  answer: Answer,
-  blob: { readonly digest: Digest; readonly size: number },
-  delivered: number,
-  session: Session,
-  context: Context,
-): Promise<number> {
-  const subject = blob.digest;
-  const refuse = (error: SealiftError): SealiftError => {
-    answer.discard();
-    return error;
-  };
-  if (answer.status !== 200 && !(answer.status === 206 && delivered > 0)) {
-    throw await statusFailure(answer, session, context, `no blob ${blob.digest}`);
-  }
-  refuseEncoding(answer);
-  const named = answer.headers['docker-content-digest'];
-  if (typeof named === 'string' && named !== blob.digest) {
-    throw refuse(
-      new SealiftError(
-        'digest-mismatch',
-        `registry sends another blob: got ${inert(named, 140)}, want ${blob.digest}`,
-        {
-          subject,
-          got: inert(named, 140),
-          want: blob.digest,
-        },
-      ),
-    );
-  }
-  const isPart = answer.status === 206;
-  const want = isPart ? blob.size - delivered : blob.size;
-  const length = contentLength(answer);
-  if (isPart) {
-    const range = answer.headers['content-range'] ?? '';
-    const exact = `bytes ${delivered}-${blob.size - 1}/`;
-    if (range !== `${exact}${blob.size}` && range !== `${exact}*`) {
-      throw refuse(
-        new SealiftError(
-          'source-protocol',
-          `registry sends another part: got ${inert(range, 80)}, want ${exact}${blob.size}`,
-          {
-            subject: showUrl(answer.url),
-            got: inert(range, 80),
-            want: `${exact}${blob.size}`,
-          },
-        ),
-      );
-    }
-  }
-  if (length !== undefined && length !== want) {
-    throw refuse(
-      new SealiftError('size-mismatch', `registry announces another size: got ${length}, want ${want}`, {
-        subject,
-        got: length,
-        want,
-      }),
-    );
-  }
-  return isPart ? 0 : delivered;
-}
-
-/** If-Range takes strong validators only (RFC 9110 section 13.1.5). */
-function strongTag(answer: Answer): string | undefined {
-  const tag = answer.headers.etag;
-  return tag !== undefined && /^"[\x21\x23-\x7e]{0,256}"$/.test(tag) ? tag : undefined;
 }

@@ -5,6 +5,10 @@ export interface Limiter {
    * @param urgent takes a place although none is free
    */
   acquire(signal: AbortSignal, urgent?: boolean): Promise<() => void>;
+  /** A place that nobody waits for, as `acquire()` gives it; undefined where there is none. */
+  tryAcquire(): (() => void) | undefined;
+  /** Whether tryAcquire() would give one. */
+  hasIdle(): boolean;
 }
 
 export function createLimiter(places: number): Limiter {
@@ -24,6 +28,13 @@ export function createLimiter(places: number): Limiter {
     };
   };
   return {
+    // Whoever waits takes a place as soon as one is free: those that are left are wanted by nobody.
+    hasIdle: () => free > 0,
+    tryAcquire() {
+      if (free <= 0) return undefined;
+      free -= 1;
+      return releaseOnce();
+    },
     async acquire(signal, urgent = false) {
       signal.throwIfAborted();
       if (free > 0 || urgent) {

@@ -34,6 +34,8 @@ export interface Question {
    * whose body nobody reads until this one is done.
    */
   readonly urgent?: boolean | undefined;
+  /** Whoever asks holds a place, and gives it back. */
+  readonly placed?: boolean | undefined;
   /** The registry this is about; its own authorities count wherever the request goes. */
   readonly registry?: URL | undefined;
   /** Makes it a POST; such a request follows no redirect. */
@@ -59,7 +61,10 @@ export async function send(session: Session, question: Question, context: Contex
   // One place for a request with its redirects and its body, so that requests are served in their order.
   let release: () => void;
   try {
-    release = await session.limiterFor(question.url).acquire(context.signal, question.urgent);
+    release =
+      question.placed === true
+        ? () => {}
+        : await session.limiterFor(question.url).acquire(context.signal, question.urgent);
   } catch (error) {
     throw connectionFailure(error, question.url, context.signal);
   }

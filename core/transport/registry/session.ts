@@ -13,6 +13,7 @@ import { inert, isSealiftError, SealiftError } from '../../errors.ts';
 import type { HostCertificates, SourceOptions } from '../source.ts';
 import type { RepositoryAccess } from './authorization.ts';
 import { createLimiter, type Limiter } from './limiter.ts';
+import type { PartsShared } from './parts.ts';
 import { proxyFor } from './proxy.ts';
 import type { Exchanged } from './token-server.ts';
 
@@ -31,6 +32,8 @@ export interface Session {
   limiterFor(url: URL): Limiter;
   /** Hosts whose running out of requests was told. */
   readonly rateTold: Set<string>;
+  /** What blobs read in parts share. */
+  readonly parts: PartsShared;
   /** By registry origin and repository. */
   readonly access: Map<string, RepositoryAccess>;
   /** Identity tokens, by token server and what they were at first. */
@@ -83,6 +86,7 @@ function createSession(options: SourceOptions, isLast: () => boolean): Session {
   return {
     options,
     rateTold: new Set(),
+    parts: { held: 0, refused: new Set() },
     access: new Map(),
     exchanged: new Map(),
     async agentFor(url, registry) {

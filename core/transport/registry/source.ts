@@ -11,6 +11,7 @@ import { endpointsFor } from '../mirrors.ts';
 import type { Referrers, Source, SourceManifest, SourceOptions, TaggedEvidence } from '../source.ts';
 import { ask, type Repository } from './authorization.ts';
 import { readBlob } from './blob.ts';
+import type { Blob } from './blob-answer.ts';
 import { showUrl } from './failures.ts';
 import { openMirroredSource } from './mirrored.ts';
 import { type Answer, discardBody, readAll, refuseEncoding, statusFailure } from './request.ts';
@@ -34,8 +35,6 @@ const NO_REFERRERS_API = new Set([400, 404, 405, 406, 501]);
 /** Docker Hub's images are named docker.io and served by another host. */
 const HUB = 'docker.io';
 const HUB_HOST = 'registry-1.docker.io';
-
-type Blob = { readonly digest: Digest; readonly size: number };
 
 /** A repository at one place. */
 export interface RepositorySource extends Source {

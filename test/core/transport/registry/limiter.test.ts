@@ -53,3 +53,20 @@ it('lets the urgent through at once, and makes up for it', async () => {
   second();
   await third;
 });
+
+it('gives places that nobody waits for to whoever can do without', async () => {
+  const limiter = createLimiter(2);
+  const first = await limiter.acquire(never);
+  const spare = limiter.tryAcquire();
+  expect(spare).toBeDefined();
+  expect(limiter.hasIdle()).toBe(false);
+  expect(limiter.tryAcquire()).toBeUndefined();
+  const waiting = limiter.acquire(never);
+  first();
+  const release = await waiting;
+  expect(limiter.tryAcquire()).toBeUndefined();
+  spare?.();
+  spare?.();
+  expect(limiter.hasIdle()).toBe(true);
+  release();
+});

@@ -7,13 +7,16 @@ import type { Context } from './context.ts';
 import { baseSummary } from './delta/base.ts';
 import { summariseReceipt } from './delta/make-receipt.ts';
 import { isReceiptFile, readReceipt } from './delta/receipt.ts';
-import { SealiftError } from './errors.ts';
+import { isSealiftError, SealiftError } from './errors.ts';
 import { evidenceKind } from './evidence/kinds.ts';
 import type { ReadBlob } from './image-details.ts';
 import { kindOfPath } from './locate.ts';
+import { attestationSubject, isAttestation } from './oci/attestation.ts';
+import { formatPlatform } from './oci/descriptor.ts';
 import { blobPath } from './oci/digest.ts';
+import { parseManifest } from './oci/manifest.ts';
 import type { EvidenceSummary, ImageSummary, InspectResult } from './results.ts';
-import { openStore } from './store/store.ts';
+import { type ImageRecord, openStore, type Store } from './store/store.ts';
 import { fullName } from './transport/bundle/names.ts';
 import { openCollection } from './trust/collection.ts';
 import { tellExpiring, tellExpiringIn, withExpiring } from './trust/expiring.ts';
@@ -106,6 +109,8 @@ async function inspectBundle(location: string, context: Context): Promise<Inspec
 async function inspectStore(location: string, context: Context): Promise<InspectResult> {
   const store = await openStore(location, { create: false, limits: context.limits });
   const { images } = await store.list();
+  const omitted = new Map<string, ImageSummary['omitted']>();
+  for (const record of images) omitted.set(record.name, await omittedOf(record, store, context));
   return {
     kind: 'store',
     location,
@@ -115,7 +120,7 @@ async function inspectStore(location: string, context: Context): Promise<Inspect
         digest: record.digest,
         mediaType: record.mediaType,
         platforms: record.platforms,
-        omitted: record.omitted.map((digest) => ({ digest, reason: 'platform' })),
+        omitted: omitted.get(record.name) ?? [],
         size: record.contentSize,
         evidence: record.evidence.map(({ digest, artifactType, subject, size, tag }) => ({
           digest,
@@ -132,6 +137,35 @@ async function inspectStore(location: string, context: Context): Promise<Inspect
     ),
     verified: true,
   };
+}
+
+/** A store remembers what was left out, and the image's index what that is. */
+async function omittedOf(
+  { digest, mediaType, size, omitted }: ImageRecord,
+  store: Store,
+  { limits }: Context,
+): Promise<ImageSummary['omitted']> {
+  if (omitted.length === 0) return [];
+  const gone = new Set<string>(omitted);
+  const children = await store
+    .readBlob(digest, Math.min(size, limits.manifest))
+    .then((bytes) => parseManifest(bytes, { mediaType, digest, limits }).manifests)
+    .catch((error: unknown) => {
+      // A damaged store is still looked at.
+      if (isSealiftError(error)) return [];
+      throw error;
+    });
+  return omitted.map((part) => {
+    const child = children.find((one) => one.digest === part);
+    if (child && isAttestation(child) && !gone.has(attestationSubject(child)))
+      return { digest: part, reason: 'evidence' };
+    const isTold = child?.platform && child.platform.os !== 'unknown';
+    return {
+      digest: part,
+      ...(isTold && child.platform ? { platform: formatPlatform(child.platform) } : {}),
+      reason: 'platform',
+    };
+  });
 }
 
 async function inspectCollection(location: string, context: Context): Promise<InspectResult> {

@@ -11,6 +11,7 @@ import { inert, isSealiftError, SealiftError, toSealiftError } from './errors.ts
 import type { CheckName } from './events.ts';
 import type { KeptState } from './gate/gate.ts';
 import { nameInScope } from './gate/scopes.ts';
+import { isAttestation } from './oci/attestation.ts';
 import { blobPath, type Digest } from './oci/digest.ts';
 import { type ParsedManifest, parseManifest } from './oci/manifest.ts';
 import { isIndexType, isManifestType } from './oci/media-types.ts';
@@ -577,14 +578,6 @@ type ListedImage = BundleManifest['images'][number];
 /** Content of evidence up to this size is held while a stream is judged. */
 export const MAX_HELD_EVIDENCE = 256 * 1024;
 
-function isAttestation({
-  annotations,
-}: {
-  readonly annotations?: { readonly [key: string]: string };
-}): boolean {
-  return annotations?.['vnd.docker.reference.type'] === 'attestation-manifest';
-}
-
 class ContentWalker {
   readonly blobs = new Map<string, Set<Digest>>();
   manifests = 0;
@@ -611,7 +604,7 @@ class ContentWalker {
   async image(image: ListedImage): Promise<void> {
     const mine = new Set<Digest>();
     this.blobs.set(image.name, mine);
-    const omitted = new Set<string>(image.omitted.map(({ digest }) => digest));
+    const omitted = new Map<string, string>(image.omitted.map(({ digest, reason }) => [digest, reason]));
     const skipped = new Set<string>();
     const visit = async (digest: Digest, size: number, mediaType: string, depth: number): Promise<void> => {
       if (mine.has(digest)) return;
@@ -621,7 +614,14 @@ class ContentWalker {
       if (parsed.config) this.#need(parsed.config.digest, parsed.config.size, image, mine);
       for (const layer of parsed.layers) this.#need(layer.digest, layer.size, image, mine, true);
       for (const child of parsed.manifests) {
-        if (omitted.has(child.digest)) skipped.add(child.digest);
+        const reason = omitted.get(child.digest);
+        if (reason === 'evidence' && !isAttestation(child))
+          throw this.#refuse(
+            'manifest-invalid',
+            image,
+            `${child.digest} was left out as evidence and is none`,
+          );
+        if (reason !== undefined) skipped.add(child.digest);
         else if (isManifestType(child.mediaType) || isIndexType(child.mediaType)) {
           await visit(child.digest, child.size, child.mediaType, depth + 1);
         } else this.#need(child.digest, child.size, image, mine, true);
@@ -629,7 +629,7 @@ class ContentWalker {
     };
     await visit(image.digest, image.size, image.mediaType, 0);
     // What is said to be left out must be part of the image, or the list would be a place to say anything.
-    for (const digest of omitted) {
+    for (const digest of omitted.keys()) {
       if (!skipped.has(digest))
         throw this.#refuse(
           'manifest-invalid',

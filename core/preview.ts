@@ -28,6 +28,7 @@ export type PreviewOptions = Pick<
   | 'includeEvidence'
   | 'excludeReferrers'
   | 'excludeTagged'
+  | 'excludeAttestations'
   | 'lookaside'
   | 'contentTrust'
   | 'includeForeign'

@@ -77,6 +77,8 @@ export interface ExportOptions extends KeyAccess {
   readonly excludeReferrers?: boolean | undefined;
   /** Leaves out what tags such as `sha256-HEX.sig` lead to (cosign). */
   readonly excludeTagged?: boolean | undefined;
+  /** Leaves out attestations that are part of an index (BuildKit). */
+  readonly excludeAttestations?: boolean | undefined;
   /** Where signatures lie beside registries (registries.d); none are looked for unless given. */
   readonly lookaside?: LookasideSettings | undefined;
   /** Notary servers that are asked about images of registries; none unless given. */

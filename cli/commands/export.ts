@@ -23,7 +23,7 @@ import { previewText } from '../output/preview.ts';
 import { exportText } from '../output/report.ts';
 import { passphraseMissing } from './init.ts';
 
-const EVIDENCE_KINDS: readonly string[] = ['all', 'referrers', 'cosign', 'lookaside', 'notary'];
+const EVIDENCE_KINDS: readonly string[] = ['all', 'referrers', 'cosign', 'lookaside', 'notary', 'buildkit'];
 
 function resolved(text: string | undefined, cwd: string): string | undefined {
   return text === undefined ? undefined : path.resolve(cwd, text);
@@ -187,6 +187,7 @@ export const exportCommand: Command = {
       includeEvidence: !excluded.includes('all'),
       ...(excluded.includes('referrers') ? { excludeReferrers: true } : {}),
       ...(excluded.includes('cosign') ? { excludeTagged: true } : {}),
+      ...(excluded.includes('buildkit') ? { excludeAttestations: true } : {}),
       ...(excluded.includes('lookaside') || excluded.includes('all')
         ? {}
         : { lookaside: await lookasideFrom(resolved(args.text('registries-d'), runtime.cwd), homedir) }),

@@ -2,8 +2,10 @@
  * A verification as one page to print and sign with a pen. No script, no style from elsewhere, nothing that is
  * fetched; every text from a bundle is escaped, and words say what symbols say.
  */
+
 import { inert } from '../../core/errors.ts';
 import type { EvidenceSummary, ImageVerdict, VerifyResult } from '../../core/results.ts';
+import { omittedNames } from './evidence-kinds.ts';
 import { formatSize, formatTime } from './format.ts';
 
 const STYLE = `
@@ -64,6 +66,9 @@ function imageSection(image: ImageVerdict): string {
       ],
       ['digest', code(image.digest)],
       ['platforms', escaped(image.platforms.join(', ') || 'none')],
+      ...(image.omitted.length === 0
+        ? []
+        : ([['left out', escaped(omittedNames(image).join(', '))]] as const)),
       ['size', escaped(formatSize(image.size))],
       ...(image.requirement === undefined
         ? []

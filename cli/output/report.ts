@@ -26,6 +26,7 @@ import type { StoreListing } from '../../core/store/store.ts';
 import type { RootSummary } from '../../core/trust-admin.ts';
 import type { TextView } from '../command.ts';
 import { carrierLines } from './carrier-text.ts';
+import { omittedNames } from './evidence-kinds.ts';
 import {
   formatDistance,
   formatSize,
@@ -163,7 +164,7 @@ function contentTrustLines(
 
 function omittedOf(image: ImageSummary): string | undefined {
   if (image.omitted.length === 0) return undefined;
-  const names = image.omitted.map((part) => inert(part.platform ?? shortDigest(part.digest)));
+  const names = omittedNames(image);
   const shown =
     names.length > 6 ? `${names.slice(0, 6).join(', ')} and ${names.length - 6} more` : names.join(', ');
   return `left out: ${shown}`;

@@ -10,7 +10,7 @@ import { END_BLOCKS, headerSizeOf, MAX_MTIME, paddingOf } from './tar.ts';
 export const BUNDLE_FORMAT_VERSION = 1;
 export const BUNDLE_MEDIA_TYPE = 'application/vnd.sealift.bundle.v1+json';
 /** Required features this reader knows. */
-export const KNOWN_FEATURES: readonly string[] = ['delta', 'tagged-evidence'];
+export const KNOWN_FEATURES: readonly string[] = ['delta', 'tagged-evidence', 'omitted-evidence'];
 
 /** What a blob is used as; of several uses the first in this order. */
 export const BLOB_KINDS = ['manifest', 'config', 'evidence', 'layer'] as const;
@@ -29,7 +29,13 @@ export interface BundleEntry {
 export interface OmittedPart {
   readonly digest: Digest;
   readonly platform?: string | undefined;
-  readonly reason: 'platform' | 'foreign';
+  /** `evidence`: an attestation that is part of an index, left out by choice. */
+  readonly reason: 'platform' | 'foreign' | 'evidence';
+}
+
+/** Whether attestations that are part of an index were left out of an image. */
+export function omitsEvidence({ omitted }: Pick<BundleImage, 'omitted'>): boolean {
+  return omitted.some(({ reason }) => reason === 'evidence');
 }
 
 export interface BundleImage {
@@ -316,7 +322,7 @@ function parseImage(value: JsonValue, path: string): BundleImage {
     return {
       digest: digestAt(part['digest'], `${at}.digest`),
       ...(platform === undefined ? {} : { platform }),
-      reason: oneOf(part['reason'], `${at}.reason`, ['platform', 'foreign'] as const),
+      reason: oneOf(part['reason'], `${at}.reason`, ['platform', 'foreign', 'evidence'] as const),
     };
   });
   const evidence = arrayAt(image['evidence'], `${path}.evidence`).map((item, i) =>
@@ -592,6 +598,8 @@ export function parseBundleManifest(
   );
   if (evidence.some(({ tag }) => tag !== undefined) && !requires.includes('tagged-evidence'))
     throw refuse('requires', 'nothing of it', 'tagged-evidence, where evidence has tags');
+  if (images.some(omitsEvidence) && !requires.includes('omitted-evidence'))
+    throw refuse('requires', 'nothing of it', 'omitted-evidence, where an attestation is left out');
   const known = new Set<string>(evidence.map(({ digest }) => digest));
   for (const [i, image] of images.entries()) {
     const stray = image.evidence.find((digest) => !known.has(digest));

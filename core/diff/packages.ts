@@ -5,6 +5,7 @@
 import type { Context } from '../context.ts';
 import { isSealiftError } from '../errors.ts';
 import { type JsonObject, type JsonValue, parseJson } from '../json/strict.ts';
+import { isAttestation } from '../oci/attestation.ts';
 import { parseManifest } from '../oci/manifest.ts';
 import type { CollectedImage } from '../transport/collect.ts';
 import type { Pair } from './image.ts';
@@ -60,9 +61,7 @@ async function packagesOf(
 /** What hangs on the image as evidence, and what BuildKit lists in the index itself. */
 function sbomBlobs(image: CollectedImage, side: Side, context: Context) {
   const { evidence, content } = { evidence: image.evidence, content: side.content };
-  const attestations = image.manifest.manifests
-    .filter(({ annotations }) => annotations?.['vnd.docker.reference.type'] === 'attestation-manifest')
-    .map(({ digest }) => digest);
+  const attestations = image.manifest.manifests.filter(isAttestation).map(({ digest }) => digest);
   return [...evidence, ...attestations].flatMap((digest) => {
     const bytes = content.blobs.get(digest)?.bytes;
     if (!bytes) return [];

@@ -1,6 +1,7 @@
 /** The policy at export: an image that it refuses is found out before anything is signed or transferred. */
 import type { Context } from '../context.ts';
 import { SealiftError } from '../errors.ts';
+import { isAttestation } from '../oci/attestation.ts';
 import { type Digest, digestAlgorithm, digestOf } from '../oci/digest.ts';
 import { type ParsedManifest, parseManifest } from '../oci/manifest.ts';
 import type { CollectedImage, Content, ImageRequest } from '../transport/collect.ts';
@@ -85,7 +86,7 @@ export function childrenOf(
   const visit = (manifest: ParsedManifest): void => {
     for (const child of manifest.manifests) {
       if (omitted.has(child.digest) || found.has(child.digest)) continue;
-      if (child.annotations?.['vnd.docker.reference.type'] === 'attestation-manifest') continue;
+      if (isAttestation(child)) continue;
       if (content.blobs.get(child.digest)?.kind !== 'manifest') continue;
       const parsed = parsedOf(child.digest, content, context);
       if (!parsed) continue;

@@ -12,6 +12,7 @@ import {
   encodeBundleManifest,
   formatCreated,
   listEntries,
+  omitsEvidence,
   parseEntryName,
 } from '../bundle/manifest.ts';
 import { readmeText } from '../bundle/readme.ts';
@@ -234,6 +235,7 @@ async function signContent(
     requires: [
       ...(base ? ['delta'] : []),
       ...(evidence.some(({ tag }) => tag !== undefined) ? ['tagged-evidence'] : []),
+      ...(images.some(omitsEvidence) ? ['omitted-evidence'] : []),
     ],
     features: [],
     collection: { id: collection.id, name: collection.name },
@@ -377,6 +379,7 @@ export function requestHash(options: ExportOptions): string {
       ...(options.includeForeign ? { foreign: true } : {}),
       ...(options.excludeReferrers ? { excludeReferrers: true } : {}),
       ...(options.excludeTagged ? { excludeTagged: true } : {}),
+      ...(options.excludeAttestations ? { excludeAttestations: true } : {}),
       ...(options.lookaside ? { lookaside: true } : {}),
       ...(options.contentTrust ? { contentTrust: true } : {}),
       ...(options.policy === undefined ? {} : { policy: options.policy }),

@@ -8,6 +8,7 @@ import { type ImageFailure, inert, isSealiftError, SealiftError } from '../error
 import { countKinds, evidenceKind, type KindCount } from '../evidence/kinds.ts';
 import type { AttachedEvidence } from '../evidence/wrap.ts';
 import { asObject, parseJson } from '../json/strict.ts';
+import { attestationSubject, isAttestation } from '../oci/attestation.ts';
 import {
   type Descriptor,
   formatPlatform,
@@ -52,7 +53,8 @@ export interface CollectedEvidence {
 export interface OmittedChild {
   readonly digest: Digest;
   readonly platform?: string;
-  readonly reason: 'platform';
+  /** `evidence`: an attestation about a platform that is carried. */
+  readonly reason: 'platform' | 'evidence';
 }
 
 export interface CollectedImage {
@@ -109,15 +111,14 @@ export interface CollectOptions {
   readonly excludeReferrers?: boolean | undefined;
   /** Leaves out what tags such as `sha256-HEX.sig` lead to. */
   readonly excludeTagged?: boolean | undefined;
+  /** Leaves out attestations that are part of an index (BuildKit), and notes that in the image. */
+  readonly excludeAttestations?: boolean | undefined;
   /** Takes layers that may only be had from their vendor, as far as the source has them. */
   readonly includeForeign?: boolean | undefined;
   /** Tells in `failed` what could not be had, instead of throwing. */
   readonly tolerant?: boolean | undefined;
   readonly concurrency: number;
 }
-
-const ATTESTATION_TYPE = 'vnd.docker.reference.type';
-const ATTESTATION_SUBJECT = 'vnd.docker.reference.digest';
 
 /** Kinds of failure that are about one image, so that the others are worth looking at. */
 const OF_ONE_IMAGE: ReadonlySet<string> = new Set(['source', 'malformed', 'usage', 'trust']);
@@ -339,12 +340,7 @@ class ImageCollector {
     }
     if (found) this.#platforms.add(formatPlatform(found));
     // A lone image of another platform than asked for; children of an index were chosen before.
-    if (
-      !platform &&
-      found &&
-      this.#wanted.length > 0 &&
-      !this.#wanted.some((want) => platformMatches(want, found))
-    ) {
+    if (!platform && found && this.#wanted.length > 0 && !this.#isWanted(found)) {
       throw new SealiftError(
         'source-not-found',
         `image is for another platform: got ${formatPlatform(found)}, want ${this.#wantedText()}`,
@@ -380,35 +376,41 @@ class ImageCollector {
     });
   }
 
-  /** Children to carry under --platform; an attestation goes with the image it is about. */
+  /** Children to carry under --platform; an attestation goes with the image it is about, or is left out by its kind. */
   #choose(children: readonly Descriptor[]): Descriptor[] {
     const { source } = this.#request;
-    const left = children.filter((child) => source.omits?.(child.digest));
-    for (const child of left) this.#omit(child);
-    if (left.length > 0) return this.#choose(children.filter((child) => !left.includes(child)));
-    if (this.#wanted.length === 0) return [...children];
+    const all = this.#wanted.length === 0;
+    const left = new Set(children.flatMap(({ digest }) => (source.omits?.(digest) ? [digest] : [])));
     const images = new Set<string>();
     for (const child of children) {
       const { platform } = child;
-      if (isAttestation(child)) continue;
-      if (!platform || isUnknown(platform) || this.#wanted.some((want) => platformMatches(want, platform)))
-        images.add(child.digest);
+      if (isAttestation(child) || left.has(child.digest)) continue;
+      const matches = all || !platform || isUnknown(platform) || this.#isWanted(platform);
+      if (matches) images.add(child.digest);
     }
     const chosen: Descriptor[] = [];
     for (const child of children) {
-      const carried = isAttestation(child)
-        ? images.has(child.annotations?.[ATTESTATION_SUBJECT] ?? '')
-        : images.has(child.digest);
-      if (carried) chosen.push(child);
-      else if (!images.has(child.digest)) this.#omit(child);
+      if (images.has(child.digest)) {
+        chosen.push(child);
+      } else if (isAttestation(child)) {
+        const isAboutCarried = images.has(attestationSubject(child));
+        const wasLeft = left.has(child.digest);
+        const goes = isAboutCarried || (all && !wasLeft);
+        if (goes && !wasLeft && this.#options.excludeAttestations !== true) chosen.push(child);
+        else this.#omit(child, goes ? 'evidence' : 'platform');
+      } else this.#omit(child, 'platform');
     }
     return chosen;
   }
 
-  #omit(child: Descriptor): void {
+  #isWanted(platform: Platform): boolean {
+    return this.#wanted.some((want) => platformMatches(want, platform));
+  }
+
+  #omit(child: Descriptor, reason: OmittedChild['reason']): void {
     const platform =
       child.platform && !isUnknown(child.platform) ? { platform: formatPlatform(child.platform) } : {};
-    this.#omitted.set(child.digest, { digest: child.digest, ...platform, reason: 'platform' });
+    this.#omitted.set(child.digest, { digest: child.digest, ...platform, reason });
   }
 
   /** Each platform asked for by name must be there, or the operator finds out in the sealed room. */
@@ -667,10 +669,6 @@ function refuseOther({ bytes, digestMadeHere }: SourceManifest, pin: Digest): vo
         ? 'this location has no digest of a registry; leave the digest out of the name'
         : 'the location holds another image than the one that is pinned; name the digest it has, or leave it out',
   });
-}
-
-function isAttestation(descriptor: Descriptor): boolean {
-  return descriptor.annotations?.[ATTESTATION_TYPE] === 'attestation-manifest';
 }
 
 function isUnknown(platform: Platform | undefined): boolean {

@@ -2,6 +2,7 @@
 import { inert, toSealiftError } from '../../../core/errors.ts';
 import type { ImageDetails } from '../../../core/image-details.ts';
 import type { ImageSummary, ImageVerdict } from '../../../core/results.ts';
+import { omittedNames } from '../../output/evidence-kinds.ts';
 import { formatSize, formatTime, plural, shortDigest } from '../../output/format.ts';
 import type { Style } from '../../output/style.ts';
 import type { App } from '../app.ts';
@@ -84,12 +85,7 @@ export function imagePage(
           'platforms',
           platforms.length === 0 ? 'not told' : platforms.map((one) => inert(one)).join(', '),
         ),
-        ...(omitted.length === 0
-          ? []
-          : facts(
-              'left out',
-              omitted.map((one) => inert(one.platform ?? shortDigest(one.digest))).join(', '),
-            )),
+        ...(omitted.length === 0 ? [] : facts('left out', omittedNames(image).join(', '))),
         ...(change === undefined ? [] : facts('in the store', change)),
         ...more.flatMap(([label, value]) => facts(label, value)),
         ...otherFacts(image, SAID, columns, style),

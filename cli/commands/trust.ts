@@ -2,7 +2,7 @@ import path from 'node:path';
 import { SealiftError } from '../../core/errors.ts';
 import type { Command } from '../command.ts';
 import { EXIT_CODES } from '../exit-codes.ts';
-import { decryptOptions, encryptedFrom } from '../options/bundle.ts';
+import { decryptOptions, encryptedFrom, openingOf } from '../options/bundle.ts';
 import { parseFingerprint } from '../options/values.ts';
 import { pinText, rootText, trustStatusText } from '../output/report.ts';
 
@@ -56,7 +56,7 @@ export const trustPinCommand: Command = {
       },
       await runtime.context(),
     );
-    return { result, text: (view) => pinText(result, source, view) };
+    return { result, text: (view) => pinText(result, source, view, openingOf(runtime)) };
   },
 };
 

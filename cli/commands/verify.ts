@@ -9,6 +9,7 @@ import {
   decryptOptions,
   encryptedFrom,
   judgeOptions,
+  openingOf,
   volumesAmong,
 } from '../options/bundle.ts';
 import { transferOptions } from '../options/common.ts';
@@ -133,7 +134,7 @@ export const verifyCommand: Command = {
       refusedImages(result).length === 0 && result.checks.every((check) => check.status !== 'failed');
     return {
       result,
-      text: (view) => verifyText(result, view),
+      text: (view) => verifyText(result, view, openingOf(runtime)),
       exitCode: good ? EXIT_CODES.done[0] : EXIT_CODES.trust[0],
     };
   },

@@ -35,6 +35,10 @@ export const decryptOptions = {
   ...passphraseOptions,
 } as const satisfies OptionGroup;
 
+/** The same options again, for a command that is to come next. */
+export const openingOf = ({ args }: Runtime): readonly string[] =>
+  args.list('decrypt-key').flatMap((key) => ['--decrypt-key', key]);
+
 const MAX_KEY_BYTES = 1024 * 1024;
 
 /** An encrypted bundle, where `--decrypt-key` says that it is one. */

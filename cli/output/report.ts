@@ -373,7 +373,8 @@ function bundleName(bundle: string): string {
   return bundle === '-' ? 'standard input' : inert(bundle, 4096);
 }
 
-export function verifyText(result: VerifyResult, view: TextView): string {
+/** @param opening options that open the bundle, for the next command */
+export function verifyText(result: VerifyResult, view: TextView, opening: readonly string[] = []): string {
   const { style } = view;
   const refused = refusedImages(result).length;
   const failed = result.checks.some((check) => check.status === 'failed');
@@ -389,7 +390,7 @@ export function verifyText(result: VerifyResult, view: TextView): string {
       : style.dim('Layers were not read (--no-deep); an import reads and checks every byte all the same.'),
     failed || refused > 0 || result.bundle === '-' || result.rehearsal !== undefined
       ? undefined
-      : [...heading(style, 'Next'), command('sealift', 'import', result.bundle)],
+      : [...heading(style, 'Next'), command('sealift', 'import', result.bundle, ...opening)],
   );
 }
 
@@ -577,7 +578,13 @@ export function garbageText(result: GarbageResult, { style }: TextView): string 
   );
 }
 
-export function pinText(result: PinResult, source: string, { style }: TextView): string {
+/** @param opening as in verifyText() */
+export function pinText(
+  result: PinResult,
+  source: string,
+  { style }: TextView,
+  opening: readonly string[] = [],
+): string {
   return lines(
     result.alreadyPinned
       ? `${style.pass} was pinned already  the collection ${style.bold(inert(result.collectionName))}`
@@ -589,7 +596,7 @@ export function pinText(result: PinResult, source: string, { style }: TextView):
       ['gate', inert(result.gate, 4096)],
     ]),
     heading(style, 'Next'),
-    command('sealift', 'verify', source.endsWith('.json') ? 'BUNDLE' : source),
+    command('sealift', 'verify', source.endsWith('.json') ? 'BUNDLE' : source, ...opening),
   );
 }
 

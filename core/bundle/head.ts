@@ -319,7 +319,9 @@ export async function readHead(input: Input, limits: Limits): Promise<BundleHead
       {
         got: packed,
         want: 'tar',
-        hint: 'encrypted: give the secret key with --decrypt-key FILE, or gpg: where gpg holds it; compressed: unpack it first',
+        hint: packed.endsWith('OpenPGP message')
+          ? 'where it is encrypted, trust pin, verify and import take --decrypt-key KEY; for all others decrypt into a file first: gpg --decrypt FILE > images.tar'
+          : 'unpack it first',
       },
     );
   }

@@ -71,7 +71,10 @@ export async function* decryptStream(
   /** What was read of the head, for the library to read again; undefined behind it. */
   let head: Uint8Array[] | undefined = [];
   async function* recorded(): AsyncGenerator<Uint8Array> {
+    let begun = false;
     for (let next = await input.next(); next.done !== true; next = await input.next()) {
+      if (!begun && next.value.length > 0) assertMessage(next.value);
+      begun ||= next.value.length > 0;
       head?.push(next.value);
       yield next.value;
     }
@@ -101,6 +104,22 @@ export async function* decryptStream(
   }
 }
 
+/** @throws SealiftError `decryption-failed` where the first bytes are those of something else */
+function assertMessage(start: Uint8Array): void {
+  if (((start[0] ?? 0) & 0x80) !== 0) return;
+  const isArmored = Buffer.from(start.subarray(0, 10)).toString('latin1') === '-----BEGIN';
+  throw new SealiftError(
+    'decryption-failed',
+    isArmored ? 'the bundle is armored: it is text' : 'the bundle is no OpenPGP message',
+    {
+      want: 'a binary OpenPGP message',
+      hint: isArmored
+        ? 'take the armor off: gpg --dearmor FILE; it makes a bundle a third larger and nothing safer'
+        : 'where it is not encrypted, leave --decrypt-key out',
+    },
+  );
+}
+
 type Parts = AsyncGenerator<PacketPart, void, void>;
 
 async function* packetParts(content: AsyncIterable<Uint8Array>): Parts {
@@ -112,6 +131,7 @@ async function* packetParts(content: AsyncIterable<Uint8Array>): Parts {
 /** The session key packets of a message; undefined where it begins with something else, or is of another form. */
 async function readHead(parts: Parts): Promise<Uint8Array | undefined> {
   const packets: Uint8Array[] = [];
+  let byPassword = false;
   let tag = 0;
   let bytes = 0;
   let body: Uint8Array[] = [];
@@ -119,7 +139,17 @@ async function readHead(parts: Parts): Promise<Uint8Array | undefined> {
     const { done, value: part } = await parts.next();
     if (done === true) return undefined;
     if (part.type === 'start') {
+      if (packets.length === 0 && byPassword && !IN_HEAD.has(part.tag)) {
+        throw new SealiftError(
+          'decryption-failed',
+          'the bundle is encrypted with a passphrase and to no key',
+          {
+            hint: 'let gpg decrypt: gpg --decrypt BUNDLE | sealift import -',
+          },
+        );
+      }
       if (part.tag === TAG.integrityProtected) return packets.length > 0 ? Buffer.concat(packets) : undefined;
+      byPassword ||= part.tag === TAG.passwordSessionKey;
       if (!IN_HEAD.has(part.tag)) return undefined;
       tag = part.tag;
       body = [];

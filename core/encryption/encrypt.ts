@@ -32,7 +32,7 @@ const CONFIG = {
 /**
  * Certificates to encrypt to, armored or binary, several in a file or one.
  * @throws SealiftError `invalid-argument` where a file holds no certificate, `key-expired` where one has no key to
- *   encrypt to at `now` (expired, revoked, or made for signing only)
+ *   encrypt to at `now` (expired, or made for signing only), `key-revoked`
  */
 export async function readRecipients(files: readonly CertificateFile[], now: Date): Promise<Recipients> {
   const { readKeys, config } = await loadOpenpgp();
@@ -54,16 +54,8 @@ export async function readRecipients(files: readonly CertificateFile[], now: Dat
       const fingerprint = key.getFingerprint();
       await key
         .getEncryptionKey(undefined, now, undefined, { ...config, ...CONFIG })
-        .catch((cause: Error) => {
-          throw new SealiftError(
-            'key-expired',
-            `nothing can be encrypted to this certificate: ${inert(cause.message)}`,
-            {
-              subject: `${subject}: ${fingerprint}`,
-              hint: 'ask the recipient for a certificate that is valid and has an encryption subkey',
-              cause,
-            },
-          );
+        .catch(async (cause: Error) => {
+          throw await unusable(key, `${subject}: ${fingerprint}`, now, cause);
         });
       keys.set(fingerprint, key.toPublic());
     }
@@ -71,6 +63,32 @@ export async function readRecipients(files: readonly CertificateFile[], now: Dat
   if (keys.size === 0)
     throw new SealiftError('invalid-argument', 'nobody to encrypt to', { subject: '--encrypt-to' });
   return { keys: [...keys.values()], fingerprints: [...keys.keys()] };
+}
+
+/** Why nothing can be encrypted to a certificate. */
+async function unusable(key: PublicKey, subject: string, now: Date, cause: Error): Promise<SealiftError> {
+  const hint = 'ask the recipient for a certificate that is valid and has an encryption subkey';
+  const primary = await key.verifyPrimaryKey(now).then(
+    () => '',
+    (error: Error) => error.message,
+  );
+  if (/revoked/i.test(primary))
+    return new SealiftError('key-revoked', 'the certificate has been revoked', { subject, hint, cause });
+  if (/expired/i.test(primary)) {
+    const ended = await key.getExpirationTime().catch(() => null);
+    return new SealiftError('key-expired', 'the certificate has expired', {
+      subject,
+      hint,
+      cause,
+      ...(ended instanceof Date ? { got: ended.toISOString() } : {}),
+    });
+  }
+  const why = primary === '' ? '' : `: ${inert(primary)}`;
+  return new SealiftError(
+    'key-expired',
+    `the certificate has no key to encrypt to: it is made for signing only, or that key has expired or been revoked${why}`,
+    { subject, hint, cause },
+  );
 }
 
 /** `content` as one message; flat memory, ends with the error of `content` where that fails. Pieces belong to the taker. */

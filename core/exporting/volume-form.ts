@@ -46,12 +46,13 @@ export async function formOf(
   if (!volumes)
     return { file, size: Number.MAX_SAFE_INTEGER, numbered: false, nameOf: () => base, recipients };
   // The message has to fit where the volume was to fit.
-  const size = volumes.size - messageOverhead(recipients);
+  const overhead = messageOverhead(recipients, volumes.size);
+  const size = volumes.size - overhead;
   if (size < MIN_VOLUME_SIZE) {
     throw new SealiftError('invalid-argument', 'a volume is too small to be encrypted', {
       subject: '--volume-size',
       got: volumes.size,
-      want: MIN_VOLUME_SIZE + messageOverhead(recipients),
+      want: MIN_VOLUME_SIZE + overhead,
     });
   }
   const nameOf = (number: number) => `${volumeName(base, number)}${ENCRYPTED_ENDING}`;

@@ -25,7 +25,7 @@ export interface Media {
 
 export function createMedia(form: Form, total: number, volumes: VolumeOutput, context: Context): Media {
   const base = path.basename(form.file);
-  const overhead = form.recipients ? messageOverhead(form.recipients) : 0;
+  const overheadOf = ({ size }: VolumeCut) => (form.recipients ? messageOverhead(form.recipients, size) : 0);
   let directory = path.dirname(form.file);
   /** The file system that was written to last; undefined where a person has just said that there is one. */
   let device: bigint | undefined;
@@ -55,10 +55,11 @@ export function createMedia(form: Form, total: number, volumes: VolumeOutput, co
   /** Why a volume cannot go where the medium is now; undefined where it can. */
   async function unfit(cut: VolumeCut): Promise<SealiftError | undefined> {
     const others = await volumesThere(directory, form, cut.number);
-    const needed = cut.size + overhead - (await keptOf(form, directory, cut.number));
+    const size = cut.size + overheadOf(cut);
+    const needed = size - (await keptOf(form, directory, cut.number));
     const facts = await inspectFileSystem(directory);
     try {
-      assertFits(facts, needed + SLACK, cut.size + overhead, directory);
+      assertFits(facts, needed + SLACK, size, directory);
     } catch (error) {
       if (isSealiftError(error) && error.code === 'destination-full') return error;
       throw error;

@@ -2,7 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import { generateKey, readPrivateKey } from 'openpgp';
+import { generateKey, readPrivateKey, revokeKey, type SecretKeyPacket } from 'openpgp';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { decryptStream, openDecryptionKey } from '../../../core/encryption/decrypt.ts';
 import { encryptStream, type Recipients, readRecipients } from '../../../core/encryption/encrypt.ts';
@@ -156,8 +156,32 @@ describe('certificates', () => {
     const signing = await newKey('signer', { subkeys: [{ sign: true }] });
     for (const { certificate } of [expired, signing])
       await expect(readRecipients([file(certificate)], NOW)).rejects.toMatchObject({ code: 'key-expired' });
+    await expect(readRecipients([file(expired.certificate)], NOW)).rejects.toMatchObject({
+      message: 'the certificate has expired',
+      got: '2026-01-01T01:00:00.000Z',
+    });
+    await expect(readRecipients([file(signing.certificate)], NOW)).rejects.toThrow('made for signing only');
     await expect(readRecipients([file('nothing')], NOW)).rejects.toMatchObject({ code: 'invalid-argument' });
     await expect(readRecipients([], NOW)).rejects.toMatchObject({ code: 'invalid-argument' });
+  });
+
+  test('are refused where they have been revoked, or the key in them that encrypts', async () => {
+    const { privateKey } = await generateKey({
+      type: 'ecc',
+      curve: 'curve25519Legacy',
+      userIDs: [{ name: 'gone (test key)' }],
+      date: MADE,
+      format: 'object',
+    });
+    const [subkey] = privateKey.getSubkeys();
+    const revokedSubkey = await readPrivateKey({ armoredKey: privateKey.armor() });
+    const revoked = await subkey?.revoke(privateKey.keyPacket as SecretKeyPacket, { string: 'lost' }, MADE);
+    if (revoked) revokedSubkey.subkeys = [revoked];
+    await expect(readRecipients([file(revokedSubkey.toPublic().armor())], NOW)).rejects.toThrow(
+      'been revoked',
+    );
+    const { publicKey } = await revokeKey({ key: privateKey, date: MADE, format: 'armored' });
+    await expect(readRecipients([file(publicKey)], NOW)).rejects.toMatchObject({ code: 'key-revoked' });
   });
 
   test('of secret keys give away nothing secret', async () => {

@@ -13,6 +13,7 @@ import {
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { decryptStream } from '../../../core/encryption/decrypt.ts';
 import { encryptStream, readRecipients } from '../../../core/encryption/encrypt.ts';
+import { messageOverhead } from '../../../core/encryption/names.ts';
 import { createPacketReader, encodeLength } from '../../../core/encryption/packets.ts';
 import type { WorkerPool } from '../../../core/pool/pool.ts';
 import { createWorkerPool } from '../../../core/pool/worker-pool.ts';
@@ -117,6 +118,19 @@ describe('what is sealed', () => {
       ),
       { numRuns: 12 },
     );
+  });
+
+  test('is no larger than is told beforehand', async () => {
+    const to = await readRecipients([{ path: 'reader.asc', bytes: Buffer.from(certificate) }], NOW);
+    for (const size of [0, 3 * PART + 5]) {
+      const sealed = await seal(randomContent(size, 'size'), [300_000], none);
+      expect(sealed.length - size).toBeLessThan(messageOverhead(to, size));
+    }
+    // By what a MiB takes more than none: for a medium of 200 GiB too.
+    const parts = [2, 3].map(async (n) => (await seal(Buffer.alloc(n * PART))).length - n * PART);
+    const [two = 0, three = 0] = await Promise.all(parts);
+    const size = 200 * 1024 * PART;
+    expect(two + (size / PART) * (three - two)).toBeLessThan(messageOverhead(to, size));
   });
 
   test('is never sealed twice alike', async () => {
@@ -343,6 +357,14 @@ describe('a message is refused', () => {
     const other = await sessionPackets(certificate, Buffer.alloc(32, 8));
     const body = packet(18, protectedBody(checked(literal(CONTENT))));
     await refused(Buffer.concat([other, body]), 'session key is of another message');
+  });
+
+  test.each([
+    ['that is armored', Buffer.from('-----BEGIN PGP MESSAGE-----\n\n'), 'armored'],
+    ['that is a tar archive', Buffer.concat([Buffer.from('oci-layout'), Buffer.alloc(502)]), 'no OpenPGP'],
+    ['with a passphrase', packet(3, Buffer.from('04090308aabbccddeeff001160', 'hex')), 'a passphrase'],
+  ])('%s, and says so', async (_, start, why) => {
+    await refused(Buffer.concat([start, packet(18, protectedBody(checked(literal(CONTENT))))]), why);
   });
 
   test('whose session key has the length of another cipher', async () => {

@@ -111,7 +111,8 @@ describe('the client of the conformance suite', () => {
     const document = JSON.parse(String(files.get('metadata/1.root.json'))) as {
       signatures: { sig: string }[];
     };
-    for (const signature of document.signatures) signature.sig = signature.sig.replace(/^../, 'ff');
+    for (const signature of document.signatures)
+      signature.sig = signature.sig.replace(/^../, (first) => (first === 'ff' ? '00' : 'ff'));
     put('unsigned/metadata/1.root.json', Buffer.from(JSON.stringify(document)));
     const root = path.join(served, 'unsigned/metadata/1.root.json');
     expect((await client('unsigned', url, ['init', root])).code).toBe(1);

@@ -17,6 +17,20 @@ export const EVIDENCE_KINDS = [
 ] as const;
 export type EvidenceKind = (typeof EVIDENCE_KINDS)[number];
 
+/** What people call one of them. */
+export const KIND_WORDS: Readonly<Record<EvidenceKind, string>> = {
+  'openpgp-signature': 'OpenPGP signature',
+  'cosign-signature': 'cosign signature',
+  'sigstore-bundle': 'Sigstore bundle',
+  'notation-signature': 'Notation signature',
+  'content-trust': 'Docker Content Trust record',
+  'cosign-attestation': 'cosign attestation',
+  'buildkit-attestation': 'BuildKit attestation',
+  attestation: 'attestation',
+  sbom: 'SBOM',
+  other: 'other piece',
+};
+
 export interface KindCount {
   readonly kind: EvidenceKind;
   readonly count: number;

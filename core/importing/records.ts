@@ -3,7 +3,8 @@ import type { Context } from '../context.ts';
 import { SealiftError } from '../errors.ts';
 import { formatTimestamp } from '../fs/document.ts';
 import type { TrustJudgement } from '../judge.ts';
-import type { ImageVerdict } from '../results.ts';
+import type { EvidenceSummary, ImageVerdict } from '../results.ts';
+import { type EvidenceJudgement, judgementOf } from '../store/records.ts';
 import type { ImageRecord } from '../store/store.ts';
 import { resolveTarget } from '../trust/search.ts';
 
@@ -69,6 +70,12 @@ export function planChange(
   };
 }
 
+/** What a policy made of a piece of evidence; nothing where none looked at it. */
+function judgedAs(piece: EvidenceSummary | undefined): { readonly judged?: EvidenceJudgement } {
+  if (piece?.reason === undefined) return {};
+  return { judged: judgementOf({ ...piece, reason: piece.reason }) };
+}
+
 function recordOf(
   image: ImageVerdict,
   trust: TrustJudgement,
@@ -98,6 +105,7 @@ function recordOf(
         size,
         subject,
         ...(tag === undefined ? {} : { tag }),
+        ...judgedAs(image.evidence.find((piece) => piece.digest === digest)),
       })),
     ...(listed.digestMadeHere === true ? { digestMadeHere: true as const } : {}),
     collectionId: trust.collectionId,

@@ -4,7 +4,9 @@
  */
 import { createHash } from 'node:crypto';
 import { inert } from '../errors.ts';
+import { EVIDENCE_KINDS, evidenceKind, KIND_WORDS } from '../evidence/kinds.ts';
 import { parseImageName, repositoryName } from '../oci/reference.ts';
+import type { EvidenceJudgement, EvidenceRecord } from '../store/records.ts';
 import { formatBytes } from '../util/format.ts';
 import type { PlannedImage, PublishPlan } from './plan.ts';
 
@@ -39,13 +41,15 @@ nav li{break-inside:avoid}
 nav ul{columns:18rem;margin:.5rem 0;padding-left:1.2rem;overflow-wrap:anywhere}
 article{background:var(--card);border:1px solid var(--line);border-radius:.5rem;padding:.75rem 1rem;margin:.75rem 0}
 article header{display:flex;flex-wrap:wrap;gap:.25rem 1rem;align-items:baseline;justify-content:space-between}
+.evidence{margin:.25rem 0 0;padding-left:1.2rem}
+.evidence li{margin:.25rem 0}
 .good{color:var(--good);font-weight:600}
 .bad{color:var(--bad);font-weight:600}
 dl{display:grid;grid-template-columns:8rem minmax(0,1fr);gap:.25rem 1rem;margin:.5rem 0 0}
 dt{color:var(--soft)}
 dd{margin:0;overflow-wrap:anywhere}
 code,pre{font:.875rem/1.5 ui-monospace,monospace;overflow-wrap:anywhere}
-pre{margin:0;padding:.5rem .6rem;background:var(--page);border:1px solid var(--line);border-radius:.35rem;white-space:pre-wrap}
+pre{margin:0 0 .35rem;padding:.5rem .6rem;background:var(--page);border:1px solid var(--line);border-radius:.35rem;white-space:pre-wrap}
 @media (max-width:32rem){dl{grid-template-columns:minmax(0,1fr);gap:0}dd{margin-bottom:.5rem}}
 `;
 
@@ -104,7 +108,7 @@ ${sorted.map((image) => article(image, host, now)).join('')}</section>
 
 function withdrawnNotice({ length }: NonNullable<CatalogOptions['withdrawn']>): string {
   if (length === 0) return '';
-  return `<p><a href="#withdrawn">${count(length, 'image')} ${length === 1 ? 'was' : 'were'} withdrawn</a></p>\n`;
+  return `<p class="bad"><a href="#withdrawn">${count(length, 'image')} ${length === 1 ? 'was' : 'were'} withdrawn</a></p>\n`;
 }
 
 function withdrawnSection(withdrawn: NonNullable<CatalogOptions['withdrawn']>): string {
@@ -116,10 +120,10 @@ ${withdrawn
   .map(
     ({ name, digest, reason, at }) => `<article>
 <header><h3>${escapeHtml(name)}</h3>
-<p class="bad">withdrawn</p></header>
+<p>${state('invalid', 'withdrawn')}</p></header>
 <dl>
 <dt>Reason</dt><dd>${escapeHtml(reason) || 'none was given'}</dd>
-<dt>Withdrawn on</dt><dd><time datetime="${escapeHtml(at)}">${escapeHtml(at.slice(0, 10))}</time></dd>
+<dt>Withdrawn on</dt><dd>${date(at)}</dd>
 <dt>Digest</dt><dd><code>${escapeHtml(digest)}</code></dd>
 </dl>
 </article>
@@ -140,39 +144,86 @@ function article(image: PlannedImage, host: string, now: Date): string {
     ...(tag === undefined ? [] : [`docker pull ${host}/${place}`]),
     `docker pull ${host}/${repository}@${record.digest}`,
   ];
-  const kinds = [
-    ...new Set(record.evidence.map(({ artifactType }) => artifactType || 'of no stated type')),
-  ].sort();
-  const day = escapeHtml(record.trustExpires.slice(0, 10));
-  const until = `<time datetime="${escapeHtml(record.trustExpires)}">${day}</time>`;
   const facts: readonly (readonly [string, string])[] = [
+    ['Pull', pulls.map((pull) => `<pre>${escapeHtml(pull)}</pre>`).join('')],
     ['Full name', `<code>${escapeHtml(record.name)}</code>`],
     ['Digest', `<code>${escapeHtml(record.digest)}</code>`],
     ['Platforms', escapeHtml(record.platforms.join(', ') || 'not bound to one')],
     ['Size', escapeHtml(formatBytes(record.contentSize))],
-    [
-      'Evidence',
-      record.evidence.length === 0
-        ? 'none came with it'
-        : `${count(record.evidence.length, 'piece')}: ${escapeHtml(kinds.join(', '))}`,
-    ],
+    ['Evidence', evidenceOf(record.evidence)],
     [
       'Trust',
-      `${expired ? 'expired on' : 'expires on'} ${until}; role <code>${escapeHtml(record.role)}</code>, bundle ${record.bundleVersion} of collection <code>${escapeHtml(record.collectionId.slice(0, 12))}</code>`,
+      `${expired ? 'expired on' : 'expires on'} ${date(record.trustExpires)}; role <code>${escapeHtml(record.role)}</code>, bundle ${record.bundleVersion} of collection <code>${escapeHtml(record.collectionId.slice(0, 12))}</code>`,
     ],
-    [
-      'Let in',
-      `<time datetime="${escapeHtml(record.importedAt)}">${escapeHtml(record.importedAt.slice(0, 10))}</time>`,
-    ],
-    ['Pull', `<pre>${escapeHtml(pulls.join('\n'))}</pre>`],
+    ['Let in', date(record.importedAt)],
   ];
   return `<article>
 <header><h3>${escapeHtml(tag ?? `@${record.digest.slice(0, 19)}`)}</h3>
-<p class="${expired ? 'bad' : 'good'}">${expired ? 'verified, trust expired' : 'verified'}</p></header>
+<p>${expired ? state('expired', 'verified, trust expired') : state('verified')}</p></header>
 <dl>
 ${facts.map(([label, value]) => `<dt>${label}</dt><dd>${value}</dd>\n`).join('')}</dl>
 </article>
 `;
+}
+
+/** A state in words; the symbol before it says nothing more, and is not read out. */
+function state(which: EvidenceJudgement['state'], words: string = which): string {
+  const [style, symbol] = STATES[which];
+  return `<span class="${style}"><span aria-hidden="true">${symbol} </span>${words}</span>`;
+}
+
+const STATES = {
+  verified: ['good', '\u2713'],
+  carried: ['soft', '\u2013'],
+  invalid: ['bad', '\u2717'],
+  expired: ['bad', '\u2717'],
+} as const;
+const CARRIED = 'carried (not judged)';
+
+/** Each piece that was judged when the image was let in, and how many of what kind were not. */
+function evidenceOf(evidence: readonly EvidenceRecord[]): string {
+  if (evidence.length === 0) return 'none came with it';
+  const judged = evidence.filter(({ judged: one }) => one !== undefined && one.state !== 'carried');
+  const carried = evidence.filter((piece) => !judged.includes(piece));
+  const counts = (['verified', 'invalid', 'expired'] as const).flatMap((which) => {
+    const number = judged.filter((piece) => piece.judged?.state === which).length;
+    return number === 0 ? [] : [`${number} ${which}`];
+  });
+  if (carried.length > 0) counts.push(`${carried.length} ${CARRIED}`);
+  const kinds = EVIDENCE_KINDS.flatMap((kind) => {
+    const types = carried
+      .filter((piece) => evidenceKind(piece) === kind)
+      .map(({ artifactType }) => artifactType || 'of no stated type');
+    if (types.length === 0) return [];
+    const distinct = [...new Set(types)].sort().map((type) => `<code>${escapeHtml(type)}</code>`);
+    return [`${count(types.length, KIND_WORDS[kind])} (${distinct.join(', ')})`];
+  });
+  const items = [
+    ...judged.map((piece) => piece.judged && judgedItem(piece, piece.judged)),
+    ...(kinds.length === 0 ? [] : [`${state('carried', CARRIED)}: ${kinds.join(', ')}`]),
+  ];
+  return `${count(evidence.length, 'piece')}: ${counts.join(', ')}
+<ul class="evidence">
+${items.map((item) => `<li>${item}</li>\n`).join('')}</ul>`;
+}
+
+function judgedItem(piece: EvidenceRecord, { format, signer, ...found }: EvidenceJudgement): string {
+  const what = format ?? (piece.artifactType || 'of no stated type');
+  const facts = [
+    ...(signer === undefined ? [] : [`by <code>${escapeHtml(signer)}</code>`]),
+    ...(found.claimedName === undefined ? [] : [`for <code>${escapeHtml(found.claimedName)}</code>`]),
+    ...(found.signedAt === undefined ? [] : [`signed on ${date(found.signedAt)}`]),
+    ...(found.expires === undefined
+      ? []
+      : [`${found.state === 'expired' ? 'expired' : 'expires'} on ${date(found.expires)}`]),
+    ...(found.state === 'verified' ? [] : [escapeHtml(found.reason)]),
+  ];
+  const kind = evidenceKind(piece);
+  return `${state(found.state)}: ${kind === 'other' ? 'evidence' : KIND_WORDS[kind]} (<code>${escapeHtml(what)}</code>)${facts.map((fact) => `, ${fact}`).join('')}`;
+}
+
+function date(at: string): string {
+  return `<time datetime="${escapeHtml(at)}">${escapeHtml(at.slice(0, 10))}</time>`;
 }
 
 function isExpired({ record }: PlannedImage, now: Date): boolean {

@@ -9,6 +9,23 @@ import { parseImageName } from '../oci/reference.ts';
 export const RECORD_FORMAT = 1;
 export const MAX_RECORD = 16 * 1024 * 1024;
 
+/** What a verifier found when the image was let in. */
+export interface EvidenceJudgement {
+  readonly state: 'verified' | 'carried' | 'invalid' | 'expired';
+  /** Why, in words. */
+  readonly reason: string;
+  /** Absent where it was not verified, like all below. */
+  readonly format?: string | undefined;
+  /** Fingerprint of the key that signed. */
+  readonly signer?: string | undefined;
+  readonly claimedName?: string | undefined;
+  /** `YYYY-MM-DDTHH:MM:SSZ`, as is `expires`. */
+  readonly signedAt?: string | undefined;
+  readonly expires?: string | undefined;
+}
+
+const STATES = ['verified', 'carried', 'invalid', 'expired'] as const;
+
 export interface EvidenceRecord {
   readonly digest: Digest;
   readonly mediaType: string;
@@ -19,6 +36,8 @@ export interface EvidenceRecord {
   readonly subject: Digest;
   /** The tag that says what it is about: `sha256-HEX.sig`. */
   readonly tag?: string | undefined;
+  /** Absent where nobody judged it: it is carried. */
+  readonly judged?: EvidenceJudgement | undefined;
 }
 
 /** What was let in under a name, and on whose word. */
@@ -81,13 +100,14 @@ export function encodeRecord(record: ImageRecord): Buffer {
     contentSize: record.contentSize,
     platforms: [...record.platforms],
     omitted: [...record.omitted],
-    evidence: record.evidence.map(({ digest, mediaType, artifactType, size, subject, tag }) => ({
+    evidence: record.evidence.map(({ digest, mediaType, artifactType, size, subject, tag, judged }) => ({
       digest,
       mediaType,
       artifactType,
       size,
       subject,
       ...(tag === undefined ? {} : { tag }),
+      ...(judged === undefined ? {} : { judged: { ...judgementOf(judged) } }),
     })),
     ...(record.digestMadeHere === true ? { digestMadeHere: true } : {}),
     collection: record.collectionId,
@@ -129,6 +149,8 @@ export function parseRecord(bytes: Uint8Array, file: string): ImageRecord {
       const tag = item.optionalString('tag');
       if (tag !== undefined && subjectOfAttachedTag(tag)?.subject !== subject)
         throw document.damaged('malformed tag of evidence');
+      const found = item.optionalObject('judged');
+      const judged = found && parseJudgement(found);
       return {
         digest: asDigest(item.string('digest')),
         mediaType: item.string('mediaType'),
@@ -136,6 +158,7 @@ export function parseRecord(bytes: Uint8Array, file: string): ImageRecord {
         size: item.integer('size'),
         subject,
         ...(tag === undefined ? {} : { tag }),
+        ...(judged === undefined ? {} : { judged }),
       };
     }),
     ...(flag(document, 'digestMadeHere') ? { digestMadeHere: true as const } : {}),
@@ -144,6 +167,35 @@ export function parseRecord(bytes: Uint8Array, file: string): ImageRecord {
     role: document.string('role'),
     importedAt: document.string('importedAt', TIMESTAMP),
     trustExpires: document.string('trustExpires', TIMESTAMP),
+  };
+}
+
+function parseJudgement(item: DocumentReader): EvidenceJudgement {
+  const text = item.string('state');
+  const state = STATES.find((one) => one === text);
+  if (state === undefined) throw item.damaged('malformed state of evidence');
+  return judgementOf({
+    state,
+    reason: item.string('reason'),
+    format: item.optionalString('format'),
+    signer: item.optionalString('signer'),
+    claimedName: item.optionalString('claimedName'),
+    signedAt: item.optionalString('signedAt', TIMESTAMP),
+    expires: item.optionalString('expires', TIMESTAMP),
+  });
+}
+
+/** In one order of fields, so that records can be compared as text. */
+export function judgementOf({ state, reason, ...rest }: EvidenceJudgement): EvidenceJudgement {
+  const { format, signer, claimedName, signedAt, expires } = rest;
+  return {
+    state,
+    reason,
+    ...(format === undefined ? {} : { format }),
+    ...(signer === undefined ? {} : { signer }),
+    ...(claimedName === undefined ? {} : { claimedName }),
+    ...(signedAt === undefined ? {} : { signedAt }),
+    ...(expires === undefined ? {} : { expires }),
   };
 }
 

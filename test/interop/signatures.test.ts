@@ -307,6 +307,25 @@ describePeer(PEERS, 'signatures of a lookaside', () => {
   it('are judged the same by skopeo, from a registry that was filled from the store', () => {
     expect(found.pushed).toEqual(VERDICTS);
   });
+  it('are on the page with state, format and signer, as they were judged when they were let in', async () => {
+    const tree = walk.sandbox.path('tree');
+    const sync = ['sync', `static:${tree}`, '--no-input'];
+    succeeded(await walk.sandbox.run(sync), 'sync');
+    const page = readFileSync(path.join(tree, 'index.html'), 'utf8');
+    const of = page.split('<h2 ').find((section) => section.includes('/team/by-skopeo</h2>'));
+    expect(of).toMatch(/[1-5] pieces?: .*\b[1-5] verified/);
+    expect(of).toContain(`verified</span>: OpenPGP signature (<code>`);
+    expect(of?.toLowerCase()).toContain(`by <code>${keys.a.fingerprint.toLowerCase()}</code>`);
+    // The gate without a policy judged nothing.
+    succeeded(await open.sandbox.run([...sync.slice(0, 1), `static:${tree}-open`, '--no-input']), 'sync');
+    const unjudged = readFileSync(`${tree}-open/index.html`, 'utf8');
+    expect(unjudged).toContain('5 pieces: 5 carried (not judged)');
+    expect(unjudged).not.toMatch(/<\/span>verified<\/span>: /);
+    // Letting the same in again changes nothing in what is known of it.
+    const again = await walk.tryImport(bundle(), { args: ['--admit-passing'] });
+    expect(again.code).toBe(3);
+    expect(succeeded(await walk.sandbox.run(sync), 'sync').stdout).toContain('unchanged');
+  });
 });
 
 describePeer(['skopeo', 'gpg', 'docker-registry'], 'signatures of a registry that keeps them', () => {

@@ -30,6 +30,15 @@ function planOf(...records: readonly ImageRecord[]): PublishPlan {
   return { images, stages: [], tags: new Map(), graph: new Map() };
 }
 
+const judgedAs = (text: string) => ({
+  reason: text,
+  format: text,
+  signer: text,
+  claimedName: text,
+  signedAt: text,
+  expires: text,
+});
+
 function hostilePlan(): PublishPlan {
   const [evidence] = recordOf('quay.io/a/b:v1', signedImage()).evidence;
   if (!evidence) throw new Error('no evidence');
@@ -39,7 +48,11 @@ function hostilePlan(): PublishPlan {
         role: text,
         platforms: [text],
         collectionId: text,
-        evidence: [{ ...evidence, artifactType: text }],
+        evidence: [
+          { ...evidence, artifactType: text },
+          { ...evidence, judged: { state: 'verified', ...judgedAs(text) } },
+          { ...evidence, judged: { state: 'invalid', ...judgedAs(text) } },
+        ],
       }),
     ),
   );
@@ -72,16 +85,43 @@ describe('the page', () => {
         'docker.io/library/alpine',
         signedImage().digest,
         'linux/amd64',
-        '5 pieces: application/spdx+json',
+        '5 pieces: 5 carried (not judged)',
+        '1 SBOM (<code>application/spdx+json</code>)',
         'expires on <time datetime="2026-06-01T00:00:00Z">2026-06-01</time>',
         'docker pull images.example/docker.io/library/alpine:3.20',
         `docker pull images.example/docker.io/library/alpine@${signedImage().digest}`,
-        '>verified</p>',
+        '</span>verified</span></p>',
       ])
         expect(page).toContain(text);
     } finally {
       await world.close();
     }
+  });
+
+  it('says of each piece of evidence what was made of it, and by whom it is', () => {
+    const { evidence } = recordOf('quay.io/a/b:v1', signedImage());
+    const [one, two, three, ...others] = evidence;
+    if (!one || !two || !three) throw new Error('the fixture has too little evidence');
+    const signed = {
+      format: 'simple-signing',
+      signer: 'ab'.repeat(20),
+      claimedName: 'quay.io/a/b:v1',
+      signedAt: '2026-02-01T00:00:00Z',
+    };
+    const judged = [
+      { ...one, judged: { state: 'verified', reason: 'by a key of the policy', ...signed } },
+      { ...two, judged: { state: 'invalid', reason: 'the digest is another one' } },
+      { ...three, judged: { state: 'expired', reason: 'too old', expires: '2026-03-01T00:00:00Z' } },
+    ] as const;
+    const record = recordOf('quay.io/a/b:v1', signedImage(), { evidence: [...judged, ...others] });
+    const page = renderCatalog(planOf(record), { now: NOW }).replaceAll(/<[^>]*>/g, '');
+    expect(page).toContain('5 pieces: 1 verified, 1 invalid, 1 expired, 2 carried (not judged)');
+    expect(page).toMatch(
+      /\u2713 verified: .*simple-signing\), by (?:ab){20}, for quay\.io\/a\/b:v1, signed on 2026-02-01\n/,
+    );
+    expect(page).toMatch(/\u2717 invalid: .*, the digest is another one\n/);
+    expect(page).toMatch(/\u2717 expired: .*, expired on 2026-03-01, too old\n/);
+    expect(page).toMatch(/\u2013 carried \(not judged\): 1 /);
   });
 
   it('says in words that trust has expired', () => {
@@ -101,7 +141,7 @@ describe('the page', () => {
     // Every tag on it is one that the page is made of.
     const tags = new Set([...page.matchAll(/<\/?([a-z0-9]+)/gi)].map((match) => match[1]));
     const known =
-      'html head meta title style body header h1 p nav ul li a main section h2 article h3 dl dt dd code time pre';
+      'html head meta title style body header h1 p nav ul li a main section h2 article h3 dl dt dd code time pre span';
     for (const tag of tags) expect(known.split(' ')).toContain(tag);
   });
 

@@ -319,6 +319,34 @@ describe('admit', () => {
     expect(await store.image('docker.io/acme/app:v2')).toBeUndefined();
   });
 
+  it('keeps what was made of evidence, and refuses a state that is none', async () => {
+    const image = signedImage();
+    await putBlobs(store, [image]);
+    const judged = {
+      state: 'verified',
+      reason: 'signed by a key of the policy',
+      format: 'simple-signing',
+      signer: 'ab'.repeat(20),
+      claimedName: APP,
+      signedAt: '2026-01-01T00:00:00Z',
+      expires: '2027-01-01T00:00:00Z',
+    } as const;
+    const [first, ...rest] = recordOf(APP, image).evidence;
+    if (!first) throw new Error('the fixture has no evidence');
+    const refused = { state: 'invalid', reason: 'the digest is another one' } as const;
+    const evidence = [{ ...first, judged }, ...rest.map((piece) => ({ ...piece, judged: refused }))];
+    const record = recordOf(APP, image, { evidence });
+    await store.admit([record]);
+    expect(JSON.stringify((await (await reopen()).list()).images)).toBe(JSON.stringify([record]));
+    const [file = ''] = await readdir(inside('.sealift', 'records'));
+    const text = await readFile(inside('.sealift', 'records', file), 'utf8');
+    await writeFile(
+      inside('.sealift', 'records', file),
+      text.replace('"state":"verified"', '"state":"good"'),
+    );
+    await expect((await reopen()).list()).resolves.toMatchObject({ images: [] });
+  });
+
   it('writes one descriptor for each name, sorted, with both names', async () => {
     const image = singleImage();
     await putBlobs(store, [image]);

@@ -27,6 +27,7 @@ import type { DeviceFacts } from './fs/device.ts';
 import { formatTimestamp } from './fs/document.ts';
 import { type Gate, type KeptChange, type KeptState, openGate } from './gate/gate.ts';
 import { tellOddities } from './gate/ownership.ts';
+import { openDirectBase } from './importing/direct-base.ts';
 import { type Intake, openIntake, type Written } from './importing/intake.ts';
 import {
   type Carried,
@@ -49,7 +50,7 @@ import {
   weakeningsOf,
 } from './judge.ts';
 import { mediaFields, recordMedia } from './media.ts';
-import type { Digest } from './oci/digest.ts';
+import { blobPath, type Digest, isDigest } from './oci/digest.ts';
 import { assertSpace } from './publish/apply.ts';
 import { sourceOfStore } from './publish/content.ts';
 import type { ImageVerdict, ImportResult, VerifyResult } from './results.ts';
@@ -106,26 +107,28 @@ export async function importBundle(given: ImportOptions, context: Context): Prom
   }
 }
 
-function refuseNowhere({ store, direct, bundle, checkCommand }: ImportOptions): void {
+function refuseNowhere({ store, direct, bundle, checkCommand, request }: ImportOptions): void {
   if (store !== undefined) return;
   if (checkCommand && checkCommand.temporary === undefined)
     throw needsStore('the check command has nowhere to look at images, as no directory for them is given');
   if (!direct || direct.open.length === 0) throw new SealiftError('internal', 'an import that goes nowhere');
+  if (request !== undefined) {
+    throw new SealiftError('invalid-argument', 'a request lists what a store has, and there is none', {
+      subject: '--request',
+      hint: 'leave --request out; or let the import fill a store on the way: --to store:DIR --to LOCATION',
+    });
+  }
   if (bundle.kind === 'file') return;
   throw needsStore('a stream is read once, and a destination may need a part again');
 }
 
-/** For an import into destinations alone, which is never one of a delta. */
-const NO_STORE: Pick<Store, 'has' | 'verifyBlob' | 'ingest'> = {
-  has: async () => false,
-  verifyBlob: async () => false,
-  ingest: () => Promise.reject(new SealiftError('internal', 'there is no store to take blobs into')),
-};
-
-function needsStore(why: string): SealiftError {
+function needsStore(
+  why: string,
+  hint = 'let the import fill a store on the way, --to store:DIR --to LOCATION; or save the bundle to a file first',
+): SealiftError {
   return new SealiftError('invalid-argument', `this bundle cannot go straight to a destination: ${why}`, {
     subject: '--to',
-    hint: 'let the import fill a store on the way, --to store:DIR --to LOCATION; or make the bundle one file first',
+    hint,
   });
 }
 
@@ -166,8 +169,6 @@ async function admitBundle(
   const reader = await openBundle(options.bundle, checklist, context);
   try {
     if (!store && reader.kind === 'stream') throw needsStore('it is read once, from end to end');
-    if (!store && reader.kind === 'file' && !reader.isOneFile)
-      throw needsStore('its volumes are read one after another');
     const anchor = await findAnchor(reader, { gate: options.gate }, context);
     const collectionId = claimedCollectionId(reader.head, context);
     const before = anchor.kind === 'kept' ? anchor.state : undefined;
@@ -183,21 +184,21 @@ async function admitBundle(
     );
     await keeper.finish(trust);
     const expiring = await tellExpiringIn(trust.set, context);
+    if (!store && reader.kind === 'file' && !reader.complete)
+      throw needsStore(
+        'its volumes come one medium after another, and a destination may need a part again',
+        'put all volumes into one directory, or name them all; or let the import fill a store on the way: --to store:DIR --to LOCATION',
+      );
     selectImages(trust.images, options.only);
     const policy = await findPolicy({ gate: options.gate }, trust.set.time, context);
-    if (!store && trust.manifest.base) throw needsStore('what a delta leaves out is looked for in a store');
-    const base = await openImportBase(
-      trust.manifest,
-      store ?? NO_STORE,
-      options,
-      context,
-      async (shortfall) => {
-        const { request: file, actor } = options;
-        if (file === undefined || !store) return;
-        const { writeRequest } = await import('./delta/make-receipt.ts');
-        await writeRequest(gate, store, trust.collectionId, shortfall, { file, actor }, context);
-      },
-    );
+    const base = store
+      ? await openImportBase(trust.manifest, store, options, context, async (shortfall) => {
+          const { request: file, actor } = options;
+          if (file === undefined) return;
+          const { writeRequest } = await import('./delta/make-receipt.ts');
+          await writeRequest(gate, store, trust.collectionId, shortfall, { file, actor }, context);
+        })
+      : await openDirectBase(trust.manifest, options.direct?.open ?? [], options, context);
     // What is decrypted proves to be whole only at its end.
     const untilEnd = options.bundle.kind === 'encrypted';
     const intake = await openIntake(reader, trust.manifest, store, untilEnd, context).catch(
@@ -242,7 +243,8 @@ async function admitBundle(
       const prepared: PreparedDestination[] = [];
       const prepare = async (): Promise<readonly string[]> => {
         const told: string[] = [];
-        const carried = await carriedOf(reader, store, { trust, content, chosen, wanted }, options, context);
+        const judged = { trust, content, chosen, wanted, base };
+        const carried = await carriedOf(reader, store, judged, options, context);
         for (const open of options.direct?.open ?? []) {
           const one = await prepareDestination(open, carried, directOptions(options), context);
           prepared.push(one);
@@ -258,7 +260,9 @@ async function admitBundle(
       };
       const send = async (written: Written): Promise<void> => {
         for (const { publication } of prepared) {
-          await publication.sendBlobs().catch(named);
+          await publication
+            .sendBlobs()
+            .catch(async (error: unknown) => named(await explained(error, reader)));
           written.blobs += publication.toSend.blobs;
           written.bytes += publication.toSend.bytes;
           written.reusedBytes += publication.presentBytes;
@@ -292,7 +296,8 @@ async function admitBundle(
         // Without a store the program is asked before, from the bundle.
         const early = store || !check ? await takeIn(!check) : undefined;
         const checks =
-          check && (await askAbout(gate, reader, store, chosen, { trust, content }, check, options, context));
+          check &&
+          (await askAbout(gate, reader, store, chosen, { trust, content, base }, check, options, context));
         if (checks) {
           discard = checks.refused.length > 0;
           const refusal = checkRefusal(checks, options.admitPassing);
@@ -371,7 +376,7 @@ async function askAbout(
   reader: BundleReader,
   store: Store | undefined,
   chosen: readonly ImageVerdict[],
-  { trust: { manifest }, content }: Pick<Carried, 'trust' | 'content'>,
+  { trust: { manifest }, content, base }: Pick<Carried, 'trust' | 'content' | 'base'>,
   check: CheckCommand,
   options: ImportOptions,
   context: Context,
@@ -383,7 +388,7 @@ async function askAbout(
     throw new SealiftError('internal', 'there is no place to write images out to');
   const images = chosen.map(({ name }) => content.blobs.get(name) ?? []);
   const { openQuarantine } = await import('./importing/quarantine.ts');
-  const quarantine = await openQuarantine(reader, check.temporary, images, context);
+  const quarantine = await openQuarantine(reader, check.temporary, images, base, context);
   try {
     return await ask(quarantine);
   } finally {
@@ -415,7 +420,7 @@ function directOptions(options: ImportOptions): PrepareOptions {
 async function carriedOf(
   reader: BundleReader,
   store: Store | undefined,
-  judged: Pick<Carried, 'trust' | 'content' | 'chosen' | 'wanted'>,
+  judged: Pick<Carried, 'trust' | 'content' | 'chosen' | 'wanted' | 'base'>,
   options: ImportOptions,
   context: Context,
 ): Promise<Carried> {
@@ -514,6 +519,14 @@ async function takeAll(base: ImportBase, intake: Intake, wanted: ReadonlySet<Dig
     blobs: before.blobs + blobs,
     reusedBytes: before.reusedBytes + reusedBytes,
   };
+}
+
+/** An error about a blob that was sent from volumes, told of the volume it lies in. */
+async function explained(error: unknown, reader: BundleReader): Promise<unknown> {
+  if (reader.kind !== 'file' || reader.isOneFile || !isSealiftError(error)) return error;
+  const { subject = '' } = error;
+  const place = isDigest(subject) ? reader.blob(blobPath(subject)) : undefined;
+  return place ? reader.explain(error, place) : error;
 }
 
 /** An error about a blob, told of the image that needs it. */

@@ -63,6 +63,7 @@ export const importCommand: Command = {
     'sealift import images.tar --check-command "clamscan --recursive --infected {}"',
     'sealift import --yes --only docker.io/library/alpine:3.20 --to store:/srv/images images.tar',
     'sealift import --to static:/srv/www/images /media/stick/images.tar',
+    'sealift import --to static:/srv/www/images delta.tar',
     'sealift import --to s3://images --endpoint-url https://s3.example /media/stick/images.tar',
   ],
   run: async (runtime) => {

@@ -51,6 +51,8 @@ export interface FileBundle {
   readonly size: number;
   /** False for volumes, which may have to be asked for, and in which a blob may lie in pieces. */
   readonly isOneFile: boolean;
+  /** True where every byte can be read without asking for a medium; for volumes, known after `accept()`. */
+  readonly complete: boolean;
   /**
    * checkHead(); needed before anything behind the head can be asked for.
    * @throws SealiftError as checkHead(); `volume-missing`, `volume-unexpected`, `volume-damaged`
@@ -352,6 +354,9 @@ export async function openBundleBytes(bytes: BundleBytes, options: ReadOptions):
     kind: 'file',
     head,
     isOneFile: bytes.isOneFile,
+    get complete() {
+      return bytes.complete;
+    },
     get size() {
       return bytes.size;
     },

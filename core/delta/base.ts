@@ -16,6 +16,8 @@ export interface BaseHolder {
   /** Names that are asked for, in any spelling; empty for all. What only others need is not missed. */
   readonly only: readonly string[];
   holds(digest: Digest, size: number): Promise<boolean>;
+  /** What to do where something is missing; what an import into a store can do unless given. */
+  readonly hint?: string;
   /** Told of what is missing before the check refuses. */
   readonly onMissing?: ((shortfall: Shortfall) => Promise<void>) | undefined;
 }
@@ -103,7 +105,9 @@ export async function checkBase(
         subject: first.name,
         got: summary.blobs - missing.size,
         want: summary.blobs,
-        hint: 'if an earlier bundle has them, name it: sealift import BUNDLE --blobs-from EARLIER; if not, sealift import BUNDLE --request FILE writes what the other side takes with: sealift export … --since FILE',
+        hint:
+          holder.hint ??
+          'if an earlier bundle has them, name it: sealift import BUNDLE --blobs-from EARLIER; if not, sealift import BUNDLE --request FILE writes what the other side takes with: sealift export … --since FILE',
       },
     );
   });

@@ -8,8 +8,9 @@ import { openBundleAt } from '../bundle/open.ts';
 import type { Context } from '../context.ts';
 import { inert, isSealiftError, SealiftError } from '../errors.ts';
 import { kindOfPath } from '../locate.ts';
-import { blobPath, type Digest, digestAlgorithm, digestHex } from '../oci/digest.ts';
+import { blobPath, type Digest, digestAlgorithm } from '../oci/digest.ts';
 import type { Hashes } from '../pool/pool.ts';
+import { assertHash } from '../store/ingest.ts';
 import { type Ingest, openStore, type Store } from '../store/store.ts';
 import { readContent } from '../transport/content.ts';
 
@@ -31,6 +32,8 @@ export interface BlobSources {
    * @throws SealiftError `digest-mismatch`, `bundle-truncated`; `blob-missing` where none has it
    */
   copy(digest: Digest, size: number, store: Pick<Store, 'ingest'>, signal: AbortSignal): Promise<void>;
+  /** Writes a blob to the beginning of a file, from the first place in which its hash is right. @throws as `copy()` */
+  write(digest: Digest, size: number, fd: number, signal: AbortSignal): Promise<void>;
   /**
    * Reads a blob and compares, wherever it is first right.
    * @throws SealiftError as `copy()`
@@ -102,21 +105,14 @@ export async function openBlobSources(files: readonly string[], context: Context
           throw error;
         }
       }),
+    write: (digest, size, fd, signal) =>
+      first(digest, size, async (content) =>
+        assertHash(digest, await pour(content, { digest, size, fd }, signal, context)),
+      ),
     verify: (digest, size, signal) =>
-      first(digest, size, async (content) => {
-        const hashes = await pour(content, { digest, size }, signal, context);
-        const got = hashes[digestAlgorithm(digest)];
-        if (got === digestHex(digest)) return;
-        const found = `${digestAlgorithm(digest)}:${got}`;
-        throw new SealiftError(
-          'digest-mismatch',
-          `content has another digest: got ${found}, want ${digest}`,
-          {
-            got: found,
-            want: digest,
-          },
-        );
-      }),
+      first(digest, size, async (content) =>
+        assertHash(digest, await pour(content, { digest, size }, signal, context)),
+      ),
     close,
   };
 }

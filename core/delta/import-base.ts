@@ -6,7 +6,7 @@ import type { Store } from '../store/store.ts';
 import { forEachLimited } from '../util/concurrency.ts';
 import type { ImportOptions } from '../workflow-options.ts';
 import type { BaseHolder, Shortfall } from './base.ts';
-import { openBlobSources } from './blobs-from.ts';
+import { type BlobSources, openBlobSources } from './blobs-from.ts';
 import { holderWords } from './verify-base.ts';
 
 export interface ImportBase {
@@ -17,6 +17,8 @@ export interface ImportBase {
   take(
     wanted: ReadonlySet<Digest>,
   ): Promise<{ readonly bytes: number; readonly blobs: number; readonly reusedBytes: number }>;
+  /** Bundles and stores that were named, for what destinations are filled from. */
+  readonly named: BlobSources;
   close(): Promise<void>;
 }
 
@@ -34,6 +36,7 @@ export async function openImportBase(
     (await store.has(digest, size)) && (!checkBase || (await store.verifyBlob(digest, size, context.signal)));
   return {
     leftOut,
+    named: sources,
     holder: {
       words: holderWords(true, blobsFrom),
       only,

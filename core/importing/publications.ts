@@ -2,9 +2,14 @@
  * Straight from a bundle to where clients pull from: no store, no staging copy. What was let in is written down in the gate
  * (ledger.ts) when all that a tag leads to is there, and before the first tag is set.
  */
+import { rm } from 'node:fs/promises';
+import path from 'node:path';
 import type { FileBundle } from '../bundle/reader.ts';
 import type { Context } from '../context.ts';
+import type { ImportBase } from '../delta/import-base.ts';
 import { SealiftError } from '../errors.ts';
+import { openAs } from '../fs/access.ts';
+import { sweepTemporary, temporaryName } from '../fs/durable.ts';
 import { type ContentJudgement, MAX_HELD_EVIDENCE, type TrustJudgement } from '../judge.ts';
 import { blobPath, type Digest } from '../oci/digest.ts';
 import { type DestinationResult, type Publication, preparePublication } from '../publish/apply.ts';
@@ -54,6 +59,8 @@ export interface Carried {
   readonly chosen: readonly ImageVerdict[];
   /** All blobs of these images. */
   readonly wanted: ReadonlySet<Digest>;
+  /** What a delta leaves out, and the bundles and stores that were named for it. */
+  readonly base: Pick<ImportBase, 'leftOut' | 'named'>;
   /** The open bundle; undefined for a stream, whose blobs are in `taken` then. */
   readonly bundle: FileBundle | undefined;
   /** A store that the same import fills first. */
@@ -88,6 +95,8 @@ export async function prepareDestination(
     });
     if (!opened) throw new SealiftError('internal', 'a ledger was not made');
     ledger = opened;
+    // What a run that was killed left of a blob that was put together.
+    await sweepTemporary([opened.directory]);
     const change = planChange(opened.records, carried.trust, carried.chosen, context);
     const { publication, plan, damaged } = await publicationOf(
       opened,
@@ -97,6 +106,7 @@ export async function prepareDestination(
       options,
       context,
     );
+    refuseBroken(carried, publication);
     return {
       publication,
       withdrawn: change.withdrawn,
@@ -114,6 +124,20 @@ export async function prepareDestination(
     await close();
     throw error;
   }
+}
+
+/** An image of this bundle whose base was looked for, and is not where it is needed, must not get its tag. */
+function refuseBroken({ chosen }: Carried, { broken, location }: Publication): void {
+  const image = chosen.find(({ digest }) => broken.has(digest));
+  if (!image) return;
+  throw new SealiftError(
+    'base-needed',
+    `${location} does not have all layers of the image where it needs them`,
+    {
+      subject: image.name,
+      hint: 'name what has them: sealift import BUNDLE --to LOCATION --blobs-from EARLIER',
+    },
+  );
 }
 
 async function publicationOf(
@@ -169,17 +193,23 @@ function recordsAfter(ledger: Ledger, change: PlannedChange): readonly ImageReco
 
 /** Blobs of the bundle, or of the store it was just taken into; manifests of earlier imports from the gate. */
 function sourceOf(
-  { bundle, taken }: Carried,
+  { bundle, taken, base }: Carried,
   ledger: Ledger,
 ): BlobSource & Required<Pick<BlobSource, 'has'>> {
   const find = async (digest: Digest): Promise<OpenBlob | undefined> => {
     // What was just taken into a store need not be read from the medium once more.
     if (await taken?.has?.(digest)) return taken?.open(digest);
-    return bundle && openInBundle(bundle, digest);
+    const found = bundle && (await openInBundle(bundle, digest, ledger.directory));
+    if (found) return found;
+    const size = base.leftOut.get(digest) ?? 0;
+    const [reading] = await base.named.readings(digest, size);
+    return reading && spool(await reading.read(), ledger.directory);
   };
   return {
     has: async (digest) =>
-      bundle?.blob(blobPath(digest)) !== undefined || (await taken?.has?.(digest)) === true,
+      bundle?.blob(blobPath(digest)) !== undefined ||
+      (await taken?.has?.(digest)) === true ||
+      (base.leftOut.has(digest) && (await base.named.has(digest, base.leftOut.get(digest) ?? 0))),
     async open(digest) {
       const found = await find(digest);
       if (found) return found;
@@ -195,21 +225,52 @@ function sourceOf(
   };
 }
 
-/** A blob where it lies in a bundle that is one file; the bundle's descriptor is lent until `close`. */
-async function openInBundle(bundle: FileBundle, digest: Digest): Promise<OpenBlob | undefined> {
+/**
+ * A blob where it lies in a bundle; the bundle's descriptor is lent until `close`. One that lies in several volumes is put
+ * together first.
+ */
+async function openInBundle(
+  bundle: FileBundle,
+  digest: Digest,
+  scratch: string,
+): Promise<OpenBlob | undefined> {
   const place = bundle.blob(blobPath(digest));
   if (!place) return undefined;
   const { promise: returned, resolve: giveBack } = Promise.withResolvers<void>();
-  return new Promise<OpenBlob>((resolve, reject) => {
+  const whole = await new Promise<OpenBlob | undefined>((resolve, reject) => {
     const lent = bundle.take([place], async ([piece]) => {
-      if (!piece?.whole)
-        throw new SealiftError('internal', 'a blob lies in several volumes', { subject: digest });
+      if (!piece?.whole) {
+        resolve(undefined);
+        return;
+      }
       const { fd, offset, size } = piece;
       resolve({ fd, offset, size, close: async () => giveBack() });
       await returned;
     });
     lent.catch(reject);
   });
+  return whole ?? spool(bundle.content(place), scratch);
+}
+
+/** Content in a file that has no name, so that nothing of it stays; it is hashed by whoever sends it. */
+async function spool(content: AsyncIterable<Uint8Array>, scratch: string): Promise<OpenBlob> {
+  const file = temporaryName(path.join(scratch, 'blob'));
+  const handle = await openAs(file, 'wx+', 'state');
+  try {
+    await rm(file);
+    let offset = 0;
+    for await (const chunk of content) {
+      for (let done = 0; done < chunk.length; ) {
+        const { bytesWritten } = await handle.write(chunk, done, chunk.length - done, offset);
+        done += bytesWritten;
+        offset += bytesWritten;
+      }
+    }
+    return { fd: handle.fd, offset: 0, size: offset, close: () => handle.close() };
+  } catch (error) {
+    await handle.close();
+    throw error;
+  }
 }
 
 function readerOf(

@@ -203,7 +203,8 @@ export function createQuarantine(
   };
 }
 
-function assertHash(digest: Digest, hashes: Hashes): void {
+/** @throws SealiftError `digest-mismatch` */
+export function assertHash(digest: Digest, hashes: Hashes): void {
   const got = hashes[digestAlgorithm(digest)];
   if (got === undefined) throw new SealiftError('internal', `blob was not hashed: ${digest}`);
   if (got === digestHex(digest)) return;

@@ -3,7 +3,7 @@ import type { Context } from './context.ts';
 import { SealiftError } from './errors.ts';
 import { openLedger } from './importing/ledger.ts';
 import { applyPlan, type DestinationResult } from './publish/apply.ts';
-import { renderCatalog } from './publish/catalog.ts';
+import { catalogDocument } from './publish/catalog.ts';
 import { sourceOfStore, storeReader } from './publish/content.ts';
 import type { Destination, OpenDestination } from './publish/destination.ts';
 import { type PlacementOptions, withdrawnPlaces } from './publish/placement.ts';
@@ -74,7 +74,7 @@ export async function syncStore(options: SyncOptions, context: Context): Promise
     }
     const plan = await planPublication(storeReader(store), records, options.placement, context.limits);
     const withdrawn = options.gate === undefined ? [] : await withdrawnInGate(options.gate, context);
-    const catalog = renderCatalog(plan, { host: options.host, now: context.now, withdrawn });
+    const catalog = catalogDocument(plan, { host: options.host, now: context.now, withdrawn });
     const { prefix } = options.placement;
     const destinations: DestinationResult[] = [];
     for (const open of options.destinations) {
@@ -95,9 +95,7 @@ export async function syncStore(options: SyncOptions, context: Context): Promise
                 scope: prefix === undefined ? 'v2/' : `v2/${prefix}/`,
               },
               withdrawn: withdrawnPlaces(withdrawn, options.placement),
-              documents: new Map([
-                ['index.html', { bytes: Buffer.from(catalog), mediaType: 'text/html; charset=utf-8' }],
-              ]),
+              documents: new Map([catalog]),
             },
             context,
           ),

@@ -8,6 +8,7 @@ import { type Examination, examineDestination } from './publish/examine.ts';
 import type { PlacementOptions } from './publish/placement.ts';
 import { planPublication } from './publish/plan.ts';
 import { openStore } from './store/store.ts';
+import { withdrawnInGate } from './withdrawn.ts';
 
 export interface VerifyDestinationOptions {
   readonly open: OpenDestination;
@@ -16,6 +17,8 @@ export interface VerifyDestinationOptions {
   readonly store: string;
   /** Undefined: as the gate has written it down, or none. */
   readonly placement?: PlacementOptions | undefined;
+  /** How clients reach it: where the catalog page has to send them. */
+  readonly host?: string | undefined;
   readonly deep: boolean;
   readonly concurrency: number;
 }
@@ -69,6 +72,8 @@ export async function verifyDestination(
         concurrency: options.concurrency,
         scope: placement.prefix === undefined ? 'v2/' : `v2/${placement.prefix}/`,
         source: store && sourceOfStore(store),
+        host: options.host,
+        withdrawn: await withdrawnInGate(options.gate, context),
       },
       context,
     );

@@ -263,6 +263,7 @@ export interface VerifyDestinationRequest {
   readonly access: BucketAccess;
   readonly prefix: string | undefined;
   readonly map: readonly string[];
+  readonly host: string | undefined;
   readonly gate: string;
   readonly store: string;
   readonly deep: boolean;
@@ -275,13 +276,13 @@ export async function runVerifyDestination(
   context: Context,
 ): Promise<VerifyDestinationResult> {
   const { verifyDestination } = await import('../../core/verify-destination.ts');
-  const { destination, access, prefix, map, gate, store, deep, concurrency, pid } = request;
+  const { destination, access, prefix, map, host, gate, store, deep, concurrency, pid } = request;
   const { open, placement } = await openPublishing({ destinations: [destination], access, prefix, map }, pid);
   const [first] = open;
   if (!first) throw new SealiftError('internal', 'a destination was not opened');
   const isPlaced = prefix !== undefined || map.length > 0;
   return verifyDestination(
-    { open: first, gate, store, deep, concurrency, ...(isPlaced && { placement }) },
+    { open: first, host, gate, store, deep, concurrency, ...(isPlaced && { placement }) },
     context,
   );
 }

@@ -83,6 +83,9 @@ export function examinationText(result: VerifyDestinationResult, { style }: Text
     ...some(faults),
     ...some(damaged.map(({ name }) => `  ${style.fail} cannot be pulled whole: ${inert(name)}`)),
     ...some(foreign.map((key) => `  ${style.attention} nothing here put it there: ${inert(key, 4096)}`)),
+    result.catalogHost === undefined
+      ? ''
+      : `  the catalog page sends clients to ${style.bold(inert(result.catalogHost))}`,
     leftovers.objects === 0
       ? ''
       : `  ${plural(leftovers.objects, 'object')}, ${formatSize(leftovers.bytes)}, not needed any more; --prune takes them away`,

@@ -13,7 +13,7 @@ import { sweepTemporary, temporaryName } from '../fs/durable.ts';
 import { type ContentJudgement, MAX_HELD_EVIDENCE, type TrustJudgement } from '../judge.ts';
 import { blobPath, type Digest } from '../oci/digest.ts';
 import { type DestinationResult, type Publication, preparePublication } from '../publish/apply.ts';
-import { renderCatalog } from '../publish/catalog.ts';
+import { catalogDocument } from '../publish/catalog.ts';
 import type { BlobSource, Destination, OpenBlob, OpenDestination } from '../publish/destination.ts';
 import { type PlacementOptions, withdrawnPlaces } from '../publish/placement.ts';
 import { type PublishPlan, planPublication } from '../publish/plan.ts';
@@ -152,7 +152,7 @@ async function publicationOf(
   const records = recordsAfter(ledger, change);
   const source = sourceOf(carried, ledger);
   const plan = await planPublication(readerOf(ledger, source, records), records, placement, context.limits);
-  const catalog = renderCatalog(plan, { host, now: context.now, withdrawn: carried.withdrawn });
+  const catalog = catalogDocument(plan, { host, now: context.now, withdrawn: carried.withdrawn });
   const publication = await preparePublication(
     plan,
     destination,
@@ -166,9 +166,7 @@ async function publicationOf(
         scope: placement.prefix === undefined ? 'v2/' : `v2/${placement.prefix}/`,
       },
       withdrawn: withdrawnPlaces(carried.trust.withdrawn, placement),
-      documents: new Map([
-        ['index.html', { bytes: Buffer.from(catalog), mediaType: 'text/html; charset=utf-8' }],
-      ]),
+      documents: new Map([catalog]),
     },
     context,
   );

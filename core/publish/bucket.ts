@@ -151,7 +151,7 @@ export async function openBucket(options: BucketOptions, context: Context): Prom
 
   function tooLarge(key: string, max: number): SealiftError {
     return new SealiftError(
-      'destination-failed',
+      'size-mismatch',
       `an object is larger than it can be: want at most ${max} bytes`,
       {
         subject: `${location}: ${key}`,

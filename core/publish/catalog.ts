@@ -8,6 +8,7 @@ import { EVIDENCE_KINDS, evidenceKind, KIND_WORDS } from '../evidence/kinds.ts';
 import { parseImageName, repositoryName } from '../oci/reference.ts';
 import type { EvidenceJudgement, EvidenceRecord } from '../store/records.ts';
 import { formatBytes } from '../util/format.ts';
+import type { Companion } from './destination.ts';
 import type { PlannedImage, PublishPlan } from './plan.ts';
 
 export interface CatalogOptions {
@@ -53,9 +54,44 @@ pre{margin:0 0 .35rem;padding:.5rem .6rem;background:var(--page);border:1px soli
 @media (max-width:32rem){dl{grid-template-columns:minmax(0,1fr);gap:0}dd{margin-bottom:.5rem}}
 `;
 
+const NO_HOST = 'HOST';
+export const CATALOG_KEY = 'index.html';
+
+/** The page as a document of a destination. */
+export function catalogDocument(plan: PublishPlan, options: CatalogOptions): readonly [string, Companion] {
+  const bytes = Buffer.from(renderCatalog(plan, options));
+  return [CATALOG_KEY, { bytes, mediaType: 'text/html; charset=utf-8' }];
+}
+
+/** Hosts by which a page may send clients to the destination: whoever serves it knows which is right. */
+const HOST = /<pre>docker pull ([A-Za-z0-9.:[\]-]{1,255})\//;
+/** Times at which trust ended, and a page that was right became another. */
+const MOST_PAGES = 100;
+
+/**
+ * Whether `page` is what a sync has written for this plan, now or when less of its trust had expired. The host is taken from
+ * the page itself, and handed back to be looked at by somebody who knows it.
+ */
+export function examineCatalog(
+  page: Uint8Array,
+  plan: PublishPlan,
+  options: Omit<CatalogOptions, 'host'>,
+): { readonly right: boolean; readonly host?: string | undefined } {
+  const host = HOST.exec(Buffer.from(page).toString('utf8'))?.[1];
+  const ended = plan.images
+    .filter((image) => isExpired(image, options.now))
+    .map(({ record }) => Date.parse(record.trustExpires));
+  // Before the first of them ended, then before the second, and so on.
+  const times = [...new Set(ended)].sort((a, b) => b - a).slice(0, MOST_PAGES);
+  const right = [options.now, ...times.map((at) => new Date(at - 1))].some((now) =>
+    Buffer.from(renderCatalog(plan, { ...options, host, now })).equals(page),
+  );
+  return { right, ...(host === undefined || host === NO_HOST ? {} : { host }) };
+}
+
 /** The page for everything in the plan. The same plan gives the same bytes until some trust expires. */
 export function renderCatalog(plan: PublishPlan, options: CatalogOptions): string {
-  const host = options.host ?? 'HOST';
+  const host = options.host ?? NO_HOST;
   const groups = new Map<string, PlannedImage[]>();
   for (const image of plan.images) {
     const name = repositoryName(parseImageName(image.record.name));

@@ -4,6 +4,7 @@ import type { Digest } from '../oci/digest.ts';
 import { forEachLimited } from '../util/concurrency.ts';
 import { listsOf, toPut } from './apply.ts';
 import type { BlobSource, Destination, ObjectToPut, Proof } from './destination.ts';
+import { type DocumentOptions, examineDocuments } from './examine-documents.ts';
 import { type PlannedObject, type PublishPlan, STATE_KEY, stagesAt } from './plan.ts';
 import { parseState, STATE_MAX, straysOf } from './strays.ts';
 
@@ -25,9 +26,11 @@ export interface Examination {
   readonly foreign: readonly string[];
   /** Objects that are named by a digest and that nothing wants any more. */
   readonly leftovers: { readonly objects: number; readonly bytes: number; readonly waiting: number };
+  /** Where the catalog page sends clients to; absent where it names no host. */
+  readonly catalogHost?: string | undefined;
 }
 
-export interface ExamineOptions {
+export interface ExamineOptions extends DocumentOptions {
   /** Reads every object whole. */
   readonly deep: boolean;
   readonly concurrency: number;
@@ -67,12 +70,16 @@ export async function examineDestination(
     context.emit({ type: 'blob', state: 'done', digest, bytes: size, size });
   });
 
+  const manifests = wanted.filter(({ kind }) => kind !== 'blob' && kind !== 'root');
+  const documents = await examineDocuments(plan, destination, manifests, options, context.now);
+
   const bad = new Set<string>(wanted.filter((_, at) => objects[at]?.fault).map(badOf));
   const forged = strays.objects.filter((key) => isForgedIndex(key, plan));
   const leftovers = strays.objects.filter((key) => !forged.includes(key));
   const state = parseState(await destination.read(STATE_KEY, STATE_MAX));
   return {
-    objects,
+    objects: [...objects, ...documents.objects],
+    ...(documents.host === undefined ? {} : { catalogHost: documents.host }),
     images: plan.images.map(({ record: { name, digest }, places }) => ({
       name,
       digest,

@@ -7,7 +7,7 @@ import type { OpenDestination } from '../../../core/publish/destination.ts';
 import { type VerifyDestinationResult, verifyDestination } from '../../../core/verify-destination.ts';
 import { FAKE_CREDENTIALS, type FakeS3, startFakeS3 } from '../../../fixtures/fake-s3.ts';
 import { largeImage, multiArchImage, sharingImages, signedImage } from '../../../fixtures/images.ts';
-import { makePublishing, type Publishing } from './publishing.ts';
+import { HOUR, makePublishing, NOW, type Publishing } from './publishing.ts';
 
 let world: Publishing;
 let server: FakeS3;
@@ -39,10 +39,14 @@ const bucket =
       context,
     );
 
-const verify = (open: OpenDestination, deep = false): Promise<VerifyDestinationResult> =>
+const verify = (
+  open: OpenDestination,
+  deep = false,
+  { now = NOW, host }: { readonly now?: Date; readonly host?: string } = {},
+): Promise<VerifyDestinationResult> =>
   verifyDestination(
-    { open, gate: path.join(world.directory, 'no-gate'), store: world.store, deep, concurrency: 4 },
-    world.context(),
+    { open, gate: path.join(world.directory, 'no-gate'), store: world.store, deep, concurrency: 4, host },
+    world.context(now),
   );
 
 const IMAGES = {
@@ -161,6 +165,61 @@ describe('a bucket', () => {
     expect(result).toMatchObject({ good: false, missing: 0, wrong: 0, foreign: [planted, forged].sort() });
   });
 
+  describe('the catalog page', () => {
+    const page = () => String(server.objects.get('index.html')?.bytes);
+    const setPage = (text: string): void => {
+      const object = server.objects.get('index.html');
+      if (object) server.objects.set('index.html', { ...object, bytes: Buffer.from(text) });
+    };
+    const faultsOf = ({ objects }: VerifyDestinationResult) =>
+      objects.filter(({ fault }) => fault).map(({ key, fault }) => `${key} ${fault}`);
+
+    it('is found changed, too long to be it, or gone, and is put right by a sync with repair', async () => {
+      const right = page();
+      for (const wrong of [
+        right.replace('</main>', '<p>Pull from evil.example instead.</p></main>'),
+        right.replace('verified', 'Verified'),
+        `${right}${' '.repeat(8 * right.length + 64 * 1024)}`,
+        '',
+      ]) {
+        setPage(wrong);
+        expect(faultsOf(await verify(bucket()))).toEqual(['index.html wrong']);
+        await world.sync({ destinations: [bucket()], repair: { deep: false } });
+        expect(page()).toBe(right);
+        expect(await verify(bucket())).toMatchObject({ good: true });
+      }
+      server.objects.delete('index.html');
+      expect(faultsOf(await verify(bucket()))).toEqual(['index.html missing']);
+    });
+
+    it('tells where it sends clients to, and is wrong where that is not the host that was named', async () => {
+      expect((await verify(bucket())).catalogHost).toBeUndefined();
+      await world.sync({ destinations: [bucket()], host: 'images.example:8443' });
+      const host = 'images.example:8443';
+      expect(await verify(bucket(), false, { host })).toMatchObject({ good: true, catalogHost: host });
+      setPage(page().replaceAll(host, 'evil.example'));
+      expect(await verify(bucket())).toMatchObject({ good: true, catalogHost: 'evil.example' });
+      const told = await verify(bucket(), false, { host });
+      expect(faultsOf(told)).toEqual(['index.html wrong']);
+      expect(told.objects.at(-1)?.detail).toBe(`it sends clients to evil.example, want ${host}`);
+      // In one place only: it is another page then.
+      setPage(page().replace('evil.example', host));
+      expect(faultsOf(await verify(bucket()))).toEqual(['index.html wrong']);
+    });
+
+    it('is no other one where trust has expired since it was written', async () => {
+      await world.admit(
+        { 'quay.io/acme/short:v1': sharingImages()[0] },
+        { trustExpires: new Date(NOW.getTime() + HOUR).toISOString().replace('.000', '') },
+      );
+      await world.sync({ destinations: [bucket()] });
+      const later = new Date(NOW.getTime() + 2 * HOUR);
+      expect(await verify(bucket(), false, { now: later })).toMatchObject({ good: true });
+      setPage(page().replace('is in', 'was in').replace('</main>', '<p></p></main>'));
+      expect(faultsOf(await verify(bucket(), false, { now: later }))).toEqual(['index.html wrong']);
+    });
+  });
+
   it('is what the store says, whatever the bucket says of itself', async () => {
     server.objects.set('.sealift/state.json', {
       bytes: Buffer.from('{"images":[]}'),
@@ -191,5 +250,21 @@ describe('a directory', () => {
     expect(await verify(world.static())).toMatchObject({ good: false, wrong: 1 });
     await world.sync({ repair: { deep: true } });
     expect(await verify(world.static(), true)).toMatchObject({ good: true });
+  });
+
+  it('is wrong where a configuration of a web server beside it was changed', async () => {
+    await world.admit(IMAGES);
+    await world.sync();
+    const file = path.join(world.tree, 'config/nginx/locations-maps.conf');
+    const right = readFileSync(file, 'utf8');
+    writeFileSync(file, `${right}\nlocation / { proxy_pass http://evil.example; }\n`);
+    const { objects } = await verify(world.static());
+    expect(objects.filter(({ fault }) => fault).map(({ key }) => key)).toEqual([
+      'config/nginx/locations-maps.conf',
+    ]);
+    await world.sync({ repair: { deep: false } });
+    expect(readFileSync(file, 'utf8')).toBe(right);
+    rmSync(file);
+    expect(await verify(world.static())).toMatchObject({ good: false, missing: 1 });
   });
 });

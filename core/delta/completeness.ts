@@ -36,7 +36,8 @@ export async function assertComplete(
   }
   const sizes = new Map([...missing].map(([digest, { size }]) => [digest, size] as const));
   const bytes = [...sizes.values()].reduce((sum, size) => sum + size, 0);
-  const lacking = [...byName].map(([name, blobs]) => ({ name, blobs }));
+  // Sources answer in no order that could be told.
+  const lacking = [...byName.keys()].sort().map((name) => ({ name, blobs: byName.get(name)?.sort() ?? [] }));
   nameLacking(lacking, sizes, context);
   throw new SealiftError(
     'base-needed',

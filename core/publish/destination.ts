@@ -98,7 +98,10 @@ export interface Destination {
   /** Bytes that can still be put; undefined where nobody knows. */
   freeBytes(): Promise<number | undefined>;
   /** Documents for the people who run it, such as configurations of web servers; part of what a sync keeps up to date. */
-  companions(objects: readonly ObjectToPut[]): Promise<ReadonlyMap<string, Companion>>;
+  companions(
+    objects: readonly ObjectToPut[],
+    options?: { readonly ownTagsOnly?: boolean },
+  ): Promise<ReadonlyMap<string, Companion>>;
   close(): Promise<void>;
 }
 

@@ -223,10 +223,10 @@ export function openStaticDirectory(options: StaticDirectoryOptions, context: Co
     return bytes !== undefined && digestOf(bytes, digestAlgorithm(object.digest)) === object.digest;
   }
 
-  /** Tags of this sync, and those that others left, by what their files say. */
-  async function allTags(objects: readonly ObjectToPut[]): Promise<readonly MappedTag[]> {
+  /** Tags of this sync, and those that others left, by what their files say; `ownOnly` knows none of others. */
+  async function allTags(objects: readonly ObjectToPut[], ownOnly: boolean): Promise<readonly MappedTag[]> {
     const found = new Map<string, Listed>();
-    await walk('v2/', found, false);
+    if (!ownOnly) await walk('v2/', found, false);
     const all = new Map<string, MappedTag>();
     const isTagKey = (key: string): boolean =>
       // Names end up in configurations: what is no name of a repository and a tag is nobody's tag.
@@ -419,10 +419,10 @@ export function openStaticDirectory(options: StaticDirectoryOptions, context: Co
         }
       }
     },
-    async companions(objects) {
+    async companions(objects, { ownTagsOnly = false } = {}) {
       const text = (content: string): Companion => ({ bytes: Buffer.from(content), mediaType: 'text/plain' });
       return new Map([
-        ['config/nginx/maps.conf', text(nginxMaps(await allTags(objects)))],
+        ['config/nginx/maps.conf', text(nginxMaps(await allTags(objects, ownTagsOnly)))],
         ['config/nginx/locations-maps.conf', text(nginxMapLocations(directory))],
         ['config/nginx/locations-suffixes.conf', text(nginxSuffixLocations(directory))],
         ['config/nginx/example.conf', text(nginxExample(directory))],

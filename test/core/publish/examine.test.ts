@@ -264,6 +264,14 @@ describe('a directory', () => {
     ]);
     await world.sync({ repair: { deep: false } });
     expect(readFileSync(file, 'utf8')).toBe(right);
+    // A tag that somebody planted is told as foreign; the list of tags for nginx is not wrong by it.
+    const planted = 'v2/quay.io/acme/one/manifests/planted';
+    writeFileSync(path.join(world.tree, planted), '{}');
+    expect(await verify(world.static())).toMatchObject({ missing: 0, wrong: 0, foreign: [planted] });
+    await world.sync();
+    expect(await verify(world.static())).toMatchObject({ missing: 0, wrong: 0, foreign: [planted] });
+    rmSync(path.join(world.tree, planted));
+    await world.sync();
     rmSync(file);
     expect(await verify(world.static())).toMatchObject({ good: false, missing: 1 });
   });

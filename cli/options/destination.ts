@@ -45,7 +45,8 @@ export const bucketOptions = {
   'ca-file': {
     kind: 'text',
     value: 'FILE',
-    describe: 'certificates (PEM) that the endpoint may be signed by, beside those of the system',
+    describe:
+      'certificates (PEM) that the endpoint may be signed by, beside those of the system (default: AWS_CA_BUNDLE)',
   },
   'retry-times': {
     kind: 'text',
@@ -66,7 +67,7 @@ export function bucketAccess(args: Args, env: Readonly<Record<string, string | u
   const region = args.text('region') ?? env['AWS_REGION'] ?? env['AWS_DEFAULT_REGION'];
   const profile = args.text('profile');
   const addressing = args.text('addressing') ?? (endpoint === undefined ? 'virtual' : 'path');
-  const caFile = args.text('ca-file');
+  const caFile = args.text('ca-file') ?? (env['AWS_CA_BUNDLE'] || undefined);
   return {
     endpoint,
     // Servers that are not AWS's have a region for the signature only, and this is the one they expect.
